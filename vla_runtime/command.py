@@ -1,0 +1,25 @@
+"""How every command of the project ends: a result, or one clear line and the exit code that belongs to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from vla_runtime.errors import VlaError
+
+DONE, FAILED, BAD_USAGE, PART_SKIPPED = 0, 1, 2, 3
+
+
+def run(main: Callable[[], int]) -> int:
+    """Call ``main`` and turn a `VlaError` into one line on stderr and its exit code.
+
+    Any other exception is a defect of ours and keeps its traceback.
+    """
+    try:
+        return main()
+    except VlaError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return FAILED

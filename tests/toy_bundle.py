@@ -1,0 +1,269 @@
+"""A policy bundle of a few kilobytes whose linear "policy" keeps the arm near where it is.
+
+``python -m tests.toy_bundle OUT`` writes one.
+
+Its two graphs have the tensors of every flow-matching bundle. The chunk starts at the observed state and drifts by
+``ramp`` until its end (joints only); pixels and words move it by a thousandth, so that losing one of them shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from tokenizers import Tokenizer as TokenizerFile
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from vla_runtime.bundle.golden import GoldenSample, write_golden
+from vla_runtime.bundle.manifest import (
+    Camera,
+    Dimension,
+    Graphs,
+    Manifest,
+    Normalisation,
+    Precision,
+    Provenance,
+    Space,
+    Stage,
+    Tokenizer,
+)
+from vla_runtime.bundle.writing import BundleWriter
+
+JOINTS = ("joint1", "joint2", "joint3", "joint4", "joint5", "joint6", "gripper")
+LOWER = (-2.618, 0.0, -2.967, -1.745, -1.22, -2.0944, 0.0)
+UPPER = (2.618, 3.14, 0.0, 1.745, 1.22, 2.0944, 0.07)
+MEAN = (0.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.03)
+STD = (0.3, 0.4, 0.4, 0.3, 0.3, 0.3, 0.02)
+WIDTH = 8
+MAX_TOKENS = 24
+VOCABULARY = 320
+
+
+def write_toy_bundle(
+    target: Path,
+    *,
+    cameras: Sequence[str] = ("side", "wrist"),
+    size: int = 32,
+    horizon: int = 16,
+    rate: float = 10.0,
+    flow_steps: int = 5,
+    precisions: Sequence[Precision] = ("fp32",),
+    ramp: float = 0.02,
+) -> Path:
+    """Write the bundle and return its path. ``ramp``: how far each joint drifts over one chunk, in [rad]."""
+    with BundleWriter(target) as writer:
+        _write_tokenizer(writer.root / "tokenizer.json")
+        graphs: dict[Precision, Graphs] = {}
+        for precision in precisions:
+            suffix = "" if precision == "fp32" else f".{precision}"
+            graphs[precision] = Graphs(encode=f"encode{suffix}.onnx", denoise=f"denoise{suffix}.onnx")
+            dtype = np.dtype(np.float32 if precision == "fp32" else np.float16)
+            onnx.save(_encode_graph(len(cameras), size, dtype), writer.root / graphs[precision].encode)
+            onnx.save(_denoise_graph(len(cameras), horizon, ramp, dtype), writer.root / graphs[precision].denoise)
+        write_golden(writer.root / "golden.safetensors", _golden(writer.root, len(cameras), size, horizon, flow_steps))
+        writer.finish(
+            lambda files: Manifest(
+                family="toy",
+                cameras=tuple(Camera(name=name, height=size, width=size) for name in cameras),
+                state=_space(),
+                action=_space(),
+                horizon=horizon,
+                rate=rate,
+                flow_steps=flow_steps,
+                tokenizer=Tokenizer(file="tokenizer.json", max_length=MAX_TOKENS, pad_id=0, bos_id=1),
+                graphs=graphs,
+                provenance=Provenance(
+                    exporter="toy",
+                    checkpoint="toy",
+                    checkpoint_sha256="0" * 64,
+                    stages=(Stage(name="export", summary="two linear graphs", measured={"relative error": 1e-6}),),
+                ),
+                files=files,
+            )
+        )
+    return Path(target)
+
+
+def _space() -> Space:
+    return Space(
+        dimensions=tuple(
+            Dimension(name=name, unit="m" if name == "gripper" else "rad", lower=lower, upper=upper)
+            for name, lower, upper in zip(JOINTS, LOWER, UPPER, strict=True)
+        ),
+        normalisation=Normalisation(mode="mean_std", mean=MEAN, std=STD),
+        padded_to=WIDTH,
+    )
+
+
+def _write_tokenizer(path: Path) -> None:
+    tokenizer = TokenizerFile(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        ["reach the red cube\n", "pick up the green cube\n", "put the blue cube on the table\n"] * 4,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=["<pad>", "<bos>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.save(str(path))
+
+
+def _encode_graph(cameras: int, size: int, dtype: np.dtype[Any]) -> onnx.ModelProto:
+    """Prefix positions: one per camera (its mean pixel), one per token (its scaled id), the state."""
+    kind = helper.np_dtype_to_tensor_dtype(dtype)
+    length = cameras + MAX_TOKENS + 1
+    constants = {
+        "pixel_axes": np.array([1, 2, 3], np.int64),
+        "pixel_rows": np.array([1, 1, cameras, 1], np.int64),
+        "pixel_wide": np.array([1, 1, cameras, WIDTH], np.int64),
+        "token_rows": np.array([1, 1, MAX_TOKENS, 1], np.int64),
+        "token_wide": np.array([1, 1, MAX_TOKENS, WIDTH], np.int64),
+        "state_row": np.array([1, 1, 1, WIDTH], np.int64),
+        "token_scale": np.array(1 / VOCABULARY, dtype),
+        "half": np.array(0.5, dtype),
+        "always": np.ones((1, cameras), bool),
+        "always_state": np.ones((1, 1), bool),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "pixel_axes"], ["brightness"]),
+        helper.make_node("Reshape", ["brightness", "pixel_rows"], ["brightness_rows"]),
+        helper.make_node("Expand", ["brightness_rows", "pixel_wide"], ["camera_part"]),
+        helper.make_node("Cast", ["tokens"], ["token_numbers"], to=kind),
+        helper.make_node("Mul", ["token_numbers", "token_scale"], ["token_values"]),
+        helper.make_node("Reshape", ["token_values", "token_rows"], ["token_value_rows"]),
+        helper.make_node("Expand", ["token_value_rows", "token_wide"], ["token_part"]),
+        helper.make_node("Reshape", ["state", "state_row"], ["state_part"]),
+        helper.make_node("Concat", ["camera_part", "token_part", "state_part"], ["key_00"], axis=2),
+        helper.make_node("Mul", ["key_00", "half"], ["value_00"]),
+        helper.make_node("Concat", ["always", "token_mask", "always_state"], ["prefix_mask"], axis=1),
+    ]
+    return _model(
+        "encode",
+        nodes,
+        constants,
+        inputs={
+            "images": (kind, (cameras, 3, size, size)),
+            "tokens": (TensorProto.INT32, (1, MAX_TOKENS)),
+            "token_mask": (TensorProto.BOOL, (1, MAX_TOKENS)),
+            "state": (kind, (1, WIDTH)),
+        },
+        outputs={
+            "prefix_mask": (TensorProto.BOOL, (1, length)),
+            "key_00": (kind, (1, 1, length, WIDTH)),
+            "value_00": (kind, (1, 1, length, WIDTH)),
+        },
+    )
+
+
+def _denoise_graph(cameras: int, horizon: int, ramp: float, dtype: np.dtype[Any]) -> onnx.ModelProto:
+    """Velocity (x - target) / (t + 0.01): the straight path to the target, keeping a hundredth of the noise."""
+    kind = helper.np_dtype_to_tensor_dtype(dtype)
+    length = cameras + MAX_TOKENS + 1
+    drift = np.zeros((1, horizon, WIDTH))
+    drift[0, :, :6] = np.linspace(0, ramp, horizon)[:, None] / np.array(STD[:6])
+    constants = {
+        "mask_shape": np.array([1, 1, length, 1], np.int64),
+        "positions": np.array([2], np.int64),
+        "heads": np.array([1], np.int64),
+        "state_start": np.array([length - 1], np.int64),
+        "state_end": np.array([length], np.int64),
+        "thousandth": np.array(1e-3, dtype),
+        "two": np.array(2, dtype),
+        "soft": np.array(0.01, dtype),
+        "drift": drift.astype(dtype),
+        "time_shape": np.array([1, 1, 1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["prefix_mask"], ["mask_numbers"], to=kind),
+        helper.make_node("Reshape", ["mask_numbers", "mask_shape"], ["mask"]),
+        helper.make_node("Mul", ["key_00", "mask"], ["seen"]),
+        helper.make_node("ReduceSum", ["seen", "positions"], ["seen_sum"], keepdims=0),
+        helper.make_node("Mul", ["seen_sum", "thousandth"], ["context"]),
+        helper.make_node("Slice", ["value_00", "state_start", "state_end", "positions"], ["half_state"]),
+        helper.make_node("Mul", ["half_state", "two"], ["state_row"]),
+        helper.make_node("Squeeze", ["state_row", "heads"], ["state"]),
+        helper.make_node("Add", ["state", "drift"], ["ahead"]),
+        helper.make_node("Add", ["ahead", "context"], ["target"]),
+        helper.make_node("Reshape", ["time", "time_shape"], ["t"]),
+        helper.make_node("Reshape", ["next_time", "time_shape"], ["next_t"]),
+        helper.make_node("Sub", ["chunk", "target"], ["way"]),
+        helper.make_node("Add", ["t", "soft"], ["duration"]),
+        helper.make_node("Div", ["way", "duration"], ["velocity"]),
+        helper.make_node("Sub", ["next_t", "t"], ["dt"]),
+        helper.make_node("Mul", ["dt", "velocity"], ["change"]),
+        helper.make_node("Add", ["chunk", "change"], ["next_chunk"]),
+    ]
+    return _model(
+        "denoise",
+        nodes,
+        constants,
+        inputs={
+            "chunk": (kind, (1, horizon, WIDTH)),
+            "time": (kind, (1,)),
+            "next_time": (kind, (1,)),
+            "prefix_mask": (TensorProto.BOOL, (1, length)),
+            "key_00": (kind, (1, 1, length, WIDTH)),
+            "value_00": (kind, (1, 1, length, WIDTH)),
+        },
+        outputs={"next_chunk": (kind, (1, horizon, WIDTH))},
+    )
+
+
+Tensors = dict[str, tuple[int, tuple[int, ...]]]
+
+
+def _model(
+    name: str, nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]], inputs: Tensors, outputs: Tensors
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info(key, kind, shape) for key, (kind, shape) in inputs.items()],
+        [helper.make_tensor_value_info(key, kind, shape) for key, (kind, shape) in outputs.items()],
+        [numpy_helper.from_array(array, key) for key, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _golden(root: Path, cameras: int, size: int, horizon: int, flow_steps: int) -> list[GoldenSample]:
+    encode = ReferenceEvaluator(onnx.load(root / "encode.onnx"))
+    denoise = ReferenceEvaluator(onnx.load(root / "denoise.onnx"))
+    rng = np.random.default_rng(0)
+    samples = []
+    for length in (6, MAX_TOKENS):
+        inputs = {
+            "images": rng.uniform(-1, 1, (cameras, 3, size, size)).astype(np.float32),
+            "tokens": rng.integers(1, VOCABULARY, (1, MAX_TOKENS)).astype(np.int32),
+            "token_mask": np.arange(MAX_TOKENS)[None] < length,
+            "state": rng.normal(size=(1, WIDTH)).astype(np.float32),
+        }
+        prefix = dict(zip(("prefix_mask", "key_00", "value_00"), encode.run(None, inputs), strict=True))
+        noise = rng.normal(size=(1, horizon, WIDTH)).astype(np.float32)
+        chunks = [noise]
+        for step in range(flow_steps):
+            times = {
+                "time": np.array([1 - step / flow_steps], np.float32),
+                "next_time": np.array([1 - (step + 1) / flow_steps], np.float32),
+            }
+            (next_chunk,) = denoise.run(None, {"chunk": chunks[-1], **times, **prefix})
+            chunks.append(np.asarray(next_chunk))
+        samples.append(GoldenSample(inputs, noise, prefix, step=chunks[1], chunk=chunks[-1]))
+    return samples
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write a toy policy bundle.")
+    parser.add_argument("target", type=Path)
+    print(write_toy_bundle(parser.parse_args().target))

@@ -1,0 +1,87 @@
+"""ONNX Runtime behind the engine protocol: types at the boundary, and graphs that keep the manifest's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vla_runtime.bundle.bundle import Bundle
+from vla_runtime.bundle.golden import read_golden
+from vla_runtime.bundle.manifest import Camera, Manifest
+from vla_runtime.bundle.parity import compare
+from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
+from vla_runtime.errors import BadInput
+
+
+@pytest.fixture
+def bundle(toy_bundle: Callable[..., Bundle]) -> Bundle:
+    return toy_bundle(precisions=("fp32", "fp16"))
+
+
+def test_the_name_says_engine_device_and_precision(bundle: Bundle) -> None:
+    assert OnnxRuntimeEngine(bundle, threads=1).name == "onnxruntime CPU fp32"
+    assert OnnxRuntimeEngine(bundle, "fp16", threads=1).name == "onnxruntime CPU fp16"
+
+
+def test_half_graphs_are_fed_half_and_answer_in_single(bundle: Bundle) -> None:
+    sample = read_golden(bundle.path("golden.safetensors"))[0]
+    engine = OnnxRuntimeEngine(bundle, "fp16", threads=1)
+    prefix = engine.encode(sample.inputs)
+    assert engine.prefix_arrays(prefix)["key_00"].dtype == np.float16
+    assert engine.denoise(sample.noise, 1.0, 0.8, prefix).dtype == np.float32
+
+
+def test_half_is_less_exact_than_single_but_within_its_gate(bundle: Bundle) -> None:
+    samples = read_golden(bundle.path("golden.safetensors"))
+    single, half = (
+        compare(OnnxRuntimeEngine(bundle, precision, threads=1), samples, bundle.manifest.flow_steps)
+        for precision in ("fp32", "fp16")
+    )
+    assert single.passes("fp32")
+    assert half.passes("fp16")
+    assert not half.passes("fp32")
+    assert single.chunk < half.chunk
+
+
+def test_a_prefix_stays_valid_while_others_are_made(bundle: Bundle) -> None:
+    first, second = read_golden(bundle.path("golden.safetensors"))
+    engine = OnnxRuntimeEngine(bundle, threads=1)
+    prefix = engine.encode(first.inputs)
+    engine.encode(second.inputs)
+    np.testing.assert_allclose(engine.denoise(first.noise, 1.0, 0.8, prefix), first.step, atol=1e-5)
+
+
+def test_inputs_that_are_not_contiguous(bundle: Bundle) -> None:
+    sample = read_golden(bundle.path("golden.safetensors"))[0]
+    engine = OnnxRuntimeEngine(bundle, threads=1)
+    inputs = {**sample.inputs, "images": np.asfortranarray(sample.inputs["images"]).astype(np.float64)}
+    np.testing.assert_allclose(
+        engine.prefix_arrays(engine.encode(inputs))["key_00"], sample.prefix["key_00"], atol=1e-6
+    )
+
+
+def test_a_precision_the_bundle_lacks(toy_bundle: Callable[..., Bundle]) -> None:
+    with pytest.raises(BadInput, match="no fp16 graphs, it has fp32"):
+        OnnxRuntimeEngine(toy_bundle(), "fp16")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"horizon": 8}, "chunk is"),
+        ({"cameras": (Camera(name="side", height=32, width=32),)}, "images is"),
+        ({"cameras": tuple(Camera(name=name, height=24, width=32) for name in "ab")}, "images is"),
+    ],
+)
+def test_graphs_that_are_not_the_manifests(bundle: Bundle, change: dict[str, object], name: str) -> None:
+    manifest: Manifest = bundle.manifest.model_copy(update=change)
+    with pytest.raises(BadInput, match=f"{name}.*the manifest says"):
+        OnnxRuntimeEngine(Bundle(bundle.root, manifest), threads=1)
+
+
+def test_a_file_that_is_no_graph(bundle: Bundle) -> None:
+    bundle.path("encode.onnx").write_bytes(b"no graph")
+    with pytest.raises(BadInput, match=r"cannot load .*encode.onnx"):
+        OnnxRuntimeEngine(bundle, threads=1)

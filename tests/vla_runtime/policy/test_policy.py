@@ -1,0 +1,107 @@
+"""A whole policy on a toy bundle: observation in, actions in the robot's units out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vla_runtime.bundle.bundle import Bundle
+from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
+from vla_runtime.errors import BadInput, WorkFailed
+from vla_runtime.policy.policy import Observation, Policy
+
+STATE = np.array([0.2, 1.1, -0.9, 0.1, -0.2, 0.3, 0.04])
+
+
+def observation(**changes: Any) -> Observation:
+    images = {name: np.full((48, 64, 3), 90, np.uint8) for name in ("side", "wrist")}
+    return Observation(**{"images": images, "state": STATE, **changes})
+
+
+@pytest.fixture
+def policy(toy_bundle: Callable[..., Bundle]) -> Policy:
+    bundle = toy_bundle(ramp=0.1)
+    policy = Policy(bundle, OnnxRuntimeEngine(bundle, threads=1))
+    policy.set_task("reach the red cube")
+    return policy
+
+
+def test_actions_are_in_the_robots_units(policy: Policy) -> None:
+    actions = policy.infer(observation())
+    assert actions.shape == (16, 7)
+    np.testing.assert_allclose(actions[0], STATE, atol=0.02)
+    np.testing.assert_allclose(actions[-1, :6] - actions[0, :6], 0.1, atol=0.02)
+    np.testing.assert_allclose(actions[:, 6], STATE[6], atol=0.002)
+
+
+def test_the_same_seed_gives_the_same_actions_and_noise_decides(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle()
+
+    def chunks(seed: int) -> list[NDArray[np.float64]]:
+        policy = Policy(bundle, OnnxRuntimeEngine(bundle, threads=1), seed=seed)
+        policy.set_task("reach the red cube")
+        return [policy.infer(observation()) for _ in range(2)]
+
+    np.testing.assert_array_equal(chunks(3), chunks(3))
+    first, second = chunks(3)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(chunks(3), chunks(4))
+
+
+def test_given_noise_replaces_the_drawn_one(policy: Policy) -> None:
+    noise = np.zeros((1, 16, 8), np.float32)
+    np.testing.assert_array_equal(policy.infer(observation(), noise), policy.infer(observation(), noise))
+    with pytest.raises(BadInput, match="noise"):
+        policy.infer(observation(), noise[:, :3])
+
+
+def test_cameras_are_taken_by_name_not_by_order(policy: Policy) -> None:
+    noise = np.zeros((1, 16, 8), np.float32)
+    dark, light = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
+    one = policy.infer(observation(images={"side": dark, "wrist": light}), noise)
+    other = policy.infer(observation(images={"wrist": light, "side": dark}), noise)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_every_stage_is_timed(policy: Policy) -> None:
+    policy.infer(observation())
+    counts = {stage: len(policy.spans.seconds(stage)) for stage in policy.spans.stages()}
+    assert counts == {"tokens": 1, "images": 1, "state": 1, "encode": 1, "denoise": 5, "actions": 1, "total": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"images": {**observation().images, "overhead": np.zeros((4, 4, 3), np.uint8)}}, "'overhead'.*side, wrist"),
+        ({"images": {"side": np.zeros((4, 4, 3), np.uint8)}}, "'wrist' has no image.*side, wrist"),
+        ({"images": {**observation().images, "wrist": np.zeros((4, 4, 3))}}, "'wrist'.*uint8"),
+        ({"state": STATE[:6]}, "7 numbers .joint1.*gripper"),
+        ({"state": np.where(np.arange(7) == 2, np.nan, STATE)}, "not finite: joint3"),
+    ],
+)
+def test_refuses_what_the_policy_was_not_trained_with(policy: Policy, changes: Any, complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        policy.infer(observation(**changes))
+
+
+def test_refuses_to_act_without_a_task(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle()
+    with pytest.raises(BadInput, match="no task"):
+        Policy(bundle, OnnxRuntimeEngine(bundle, threads=1)).infer(observation())
+
+
+def test_a_refused_task_leaves_the_old_one(policy: Policy) -> None:
+    noise = np.zeros((1, 16, 8), np.float32)
+    before = policy.infer(observation(), noise)
+    with pytest.raises(BadInput, match="limit"):
+        policy.set_task("x" * 10_000)
+    np.testing.assert_array_equal(policy.infer(observation(), noise), before)
+
+
+def test_actions_that_are_not_finite_never_leave(policy: Policy) -> None:
+    with pytest.raises(WorkFailed, match="not finite"):
+        policy.infer(observation(), np.full((1, 16, 8), np.inf, np.float32))

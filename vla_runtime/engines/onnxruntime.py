@@ -1,0 +1,153 @@
+"""ONNX Runtime: runs a bundle everywhere, on CUDA where its provider is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from vla_runtime.bundle.bundle import Bundle
+from vla_runtime.bundle.manifest import Precision
+from vla_runtime.errors import BadInput, WorkFailed
+
+_NUMPY_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+_ORT_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+Prefix = dict[str, ort.OrtValue]
+
+
+class OnnxRuntimeEngine:
+    """The two graphs as two sessions; the prefix stays where it was computed.
+
+    A graph's inputs and outputs may be float32 or float16: values are converted to what the graph declares.
+    ``device`` is where it really computes, ``cuda`` or ``cpu``: a CUDA provider that does not load is left out.
+    """
+
+    def __init__(self, bundle: Bundle, precision: Precision = "fp32", threads: int | None = None) -> None:
+        """``threads``: how many one inference may use; ONNX Runtime's own choice by default.
+
+        Raises `BadInput` for a precision the bundle lacks, and for graphs that ONNX Runtime cannot load or that are
+        not the ones the manifest describes.
+        """
+        graphs = bundle.manifest.graphs
+        if precision not in graphs:
+            raise BadInput(f"{bundle.root} has no {precision} graphs, it has {', '.join(graphs)}: export it with them")
+        self._encode = _session(bundle.path(graphs[precision].encode), threads)
+        self._denoise = _session(bundle.path(graphs[precision].denoise), threads)
+        self.device = "cuda" if self._encode.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
+        self._name = f"onnxruntime {self.device.upper()} {precision}"
+        self._encode_types = _input_types(self._encode)
+        self._denoise_types = _input_types(self._denoise)
+        self._prefix_names = [output.name for output in self._encode.get_outputs()]
+        self._check_contract(bundle)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Prefix:
+        binding = self._encode.io_binding()
+        for name, dtype in self._encode_types.items():
+            binding.bind_ortvalue_input(name, _host_value(inputs[name], dtype))
+        for name in self._prefix_names:
+            binding.bind_output(name, self.device)
+        self._run(self._encode, binding)
+        return dict(zip(self._prefix_names, binding.get_outputs(), strict=True))
+
+    def denoise(self, chunk: NDArray[np.float32], time: float, next_time: float, prefix: Prefix) -> NDArray[np.float32]:
+        step = {"chunk": chunk, "time": np.array([time]), "next_time": np.array([next_time])}
+        binding = self._denoise.io_binding()
+        for name, dtype in self._denoise_types.items():
+            value = _host_value(step[name], dtype) if name in step else prefix[name]
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("next_chunk", "cpu")
+        self._run(self._denoise, binding)
+        next_chunk: NDArray[Any] = binding.get_outputs()[0].numpy()
+        return next_chunk.astype(np.float32, copy=False)
+
+    def prefix_arrays(self, prefix: Prefix) -> dict[str, NDArray[Any]]:
+        return {name: value.numpy() for name, value in prefix.items()}
+
+    def _run(self, session: ort.InferenceSession, binding: ort.IOBinding) -> None:
+        try:
+            session.run_with_iobinding(binding)
+        except _ORT_ERRORS as error:
+            raise WorkFailed(f"{self._name}: inference failed: {error}") from error
+
+    def _check_contract(self, bundle: Bundle) -> None:
+        """Refuse graphs whose tensors are not those the manifest promises, before the arm depends on them."""
+        manifest = bundle.manifest
+        camera, length = manifest.cameras[0], manifest.tokenizer.max_length
+        chunk = [1, manifest.horizon, manifest.action.padded_to]
+        prefix = _shapes(self._encode.get_outputs())
+        expected = {
+            "encode": {
+                "images": [len(manifest.cameras), 3, camera.height, camera.width],
+                "tokens": [1, length],
+                "token_mask": [1, length],
+                "state": [1, manifest.state.padded_to],
+            },
+            "denoise": {"chunk": chunk, "time": [1], "next_time": [1], **prefix},
+            "denoise's result": {"next_chunk": chunk},
+        }
+        found = {
+            "encode": _shapes(self._encode.get_inputs()),
+            "denoise": _shapes(self._denoise.get_inputs()),
+            "denoise's result": _shapes(self._denoise.get_outputs()),
+        }
+        for graph, shapes in expected.items():
+            for name in sorted(shapes.keys() | found[graph].keys()):
+                if shapes.get(name) != found[graph].get(name):
+                    raise BadInput(
+                        f"{bundle.root}: {graph}: {name} is {found[graph].get(name, 'missing')}, the manifest "
+                        f"says {shapes.get(name, 'nothing')}: export the bundle again"
+                    )
+
+
+def _session(path: Path, threads: int | None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    providers = [provider for provider in wanted if provider in ort.get_available_providers()]
+    try:
+        return ort.InferenceSession(str(path), options, providers=providers)
+    except _ORT_ERRORS as error:
+        raise BadInput(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
+
+
+def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:
+    for tensor in session.get_inputs():
+        if tensor.type not in _NUMPY_TYPES:
+            raise BadInput(
+                f"graph input {tensor.name} has the type {tensor.type}, which no bundle has: export it again"
+            )
+    return {tensor.name: _NUMPY_TYPES[tensor.type] for tensor in session.get_inputs()}
+
+
+def _shapes(tensors: list[ort.NodeArg]) -> dict[str, list[int]]:
+    return {tensor.name: list(tensor.shape) for tensor in tensors}
+
+
+def _host_value(array: NDArray[Any], dtype: type[np.generic]) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array, dtype))

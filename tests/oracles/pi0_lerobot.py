@@ -110,8 +110,10 @@ def randomise(policy: PI0Policy, generator: torch.Generator) -> None:
             if parameter.ndim == 1:
                 is_layer_norm = name.endswith("weight") and "vision_tower" in name
                 parameter.copy_(0.2 * noise + float(is_layer_norm))
-            elif "embed" in name:
-                parameter.copy_(0.3 * noise if "position" in name or "tokens" in name else 0.05 * noise)
+            elif "vision_tower.vision_model.embeddings" in name:  # so small that the norms' epsilon shows
+                parameter.copy_(0.05 * noise if "position" in name else 0.003 * noise)
+            elif "embed_tokens" in name:
+                parameter.copy_(0.3 * noise)
             else:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
 

@@ -112,7 +112,8 @@ class Provenance(_Part):
 class Manifest(_Part):
     """The whole of ``manifest.json``.
 
-    Graph tensors (static shapes, batch 1, float32 unless said otherwise; L layers, C cameras, T tokens, H horizon):
+    Graph tensors (static shapes, batch 1, float32 unless said otherwise; keys and values are float16 in fp16 graphs;
+    L layers, C cameras, T tokens, H horizon):
 
     - encode in:   ``images`` (C, 3, height, width) in [-1, 1]; ``tokens`` (1, T) int32; ``token_mask`` (1, T) bool;
       ``state`` (1, state.padded_to), normalised

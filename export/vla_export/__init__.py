@@ -1,0 +1,1 @@
+"""The workstation side: from a training checkpoint to a policy bundle."""

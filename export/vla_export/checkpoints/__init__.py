@@ -1,0 +1,1 @@
+"""Reading what the training projects really save."""

@@ -1,0 +1,35 @@
+"""The reference outputs a bundle carries: what the float32 model answers to a few samples, with their fixed noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from vla_export.models.flow_model import FlowModel
+from vla_export.sample import Sample
+from vla_runtime.bundle.golden import GoldenSample
+
+
+@torch.no_grad()
+def make_goldens(model: FlowModel, samples: Sequence[Sample], flow_steps: int) -> list[GoldenSample]:
+    """Run every sample through the float32 model; tensors are those of `vla_runtime.bundle.manifest.Manifest`."""
+    return [_golden(model, sample, flow_steps) for sample in samples]
+
+
+def _golden(model: FlowModel, sample: Sample, flow_steps: int) -> GoldenSample:
+    inputs = {
+        "images": sample.images,
+        "tokens": sample.tokens,
+        "token_mask": sample.token_mask,
+        "state": sample.state,
+    }
+    prefix = model.encode(**inputs)
+    start, end = sample.noise.new_tensor([1.0]), sample.noise.new_tensor([1.0 - 1.0 / flow_steps])
+    return GoldenSample(
+        inputs={name: tensor.numpy() for name, tensor in inputs.items()},
+        noise=sample.noise.numpy(),
+        prefix={name: tensor.numpy() for name, tensor in prefix.items()},
+        step=model.denoise(sample.noise, start, end, prefix).numpy(),
+        chunk=model.sample(prefix, sample.noise, flow_steps).numpy(),
+    )

@@ -1,0 +1,149 @@
+"""A policy's two graphs as ONNX: encode once per observation, denoise once per flow step."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from vla_export.graph.onnx_cleaning import clean
+from vla_export.graph.precision import half
+from vla_export.models.flow_model import FlowModel
+from vla_export.progress import Advance
+from vla_export.sample import Sample
+from vla_runtime.bundle.manifest import Graphs, Precision
+from vla_runtime.errors import WorkFailed
+
+OPSET = 18
+
+
+@torch.no_grad()
+def export_graphs(
+    model: FlowModel,
+    sample: Sample,
+    directory: Path,
+    precision: Precision = "fp32",
+    progress: Advance | None = None,
+) -> Graphs:
+    """Write ``encode.onnx`` and ``denoise.onnx`` of a float32 model, each with its weights beside it in one ``.data``.
+
+    Tensors are those of `vla_runtime.bundle.manifest.Manifest`; shapes are static and those of ``sample``. fp32 graphs
+    lie in ``directory``, fp16 graphs (see `vla_export.graph.precision.half`) in its ``fp16/``; there, keys and values
+    of the prefix are float16 and every other tensor keeps its type. The same weights give the same bytes.
+
+    ``progress`` is called after each of the two graphs. Raises `WorkFailed` for a model that cannot be exported.
+    Returns the graphs' paths relative to ``directory``.
+    """
+    folder = "" if precision == "fp32" else f"{precision}/"
+    graphs = Graphs(encode=f"{folder}encode.onnx", denoise=f"{folder}denoise.onnx")
+    (directory / graphs.encode).parent.mkdir(parents=True, exist_ok=True)
+    exported = model if precision == "fp32" else half(model)
+    for part, path in _parts(exported, sample, directory, graphs):
+        _export(part, path)
+        if progress is not None:
+            progress()
+    return graphs
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A module with the names and example values of its inputs, and the names of its outputs, in order."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: Sequence[str]
+
+
+class _Encode(nn.Module):
+    def __init__(self, model: FlowModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.encode(images, tokens, token_mask, state).values())
+
+
+class _Denoise(nn.Module):
+    def __init__(self, model: FlowModel, prefix_names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.prefix_names = model, tuple(prefix_names)
+
+    def forward(self, chunk: Tensor, time: Tensor, next_time: Tensor, *prefix: Tensor) -> Tensor:
+        return self.model.denoise(chunk, time, next_time, dict(zip(self.prefix_names, prefix, strict=True)))
+
+
+def _parts(model: FlowModel, sample: Sample, directory: Path, graphs: Graphs) -> Iterator[tuple[_Part, Path]]:
+    observed = {
+        "images": sample.images,
+        "tokens": sample.tokens,
+        "token_mask": sample.token_mask,
+        "state": sample.state,
+    }
+    prefix = model.encode(**observed)
+    yield _Part(_Encode(model).eval(), observed, tuple(prefix)), directory / graphs.encode
+    time, next_time = sample.noise.new_tensor([1.0]), sample.noise.new_tensor([0.9])
+    step = {"chunk": sample.noise, "time": time, "next_time": next_time}
+    yield _Part(_Denoise(model, tuple(prefix)).eval(), step | prefix, ("next_chunk",)), directory / graphs.denoise
+
+
+def _export(part: _Part, path: Path) -> None:
+    names = tuple(part.inputs)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                part.module,
+                tuple(part.inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=names,
+                output_names=part.outputs,
+                optimize=False,  # it would hold every transposed weight in memory: clean() does it one at a time
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise WorkFailed(f"{path.stem} cannot be exported to ONNX: {_first_line(error)}") from error
+    assert program is not None
+    clean(program.model)
+    _check_names(path, "input", names, [value.name for value in program.model.graph.inputs])
+    _check_names(path, "output", part.outputs, [value.name for value in program.model.graph.outputs])
+    ir.save(program.model, path, external_data=f"{path.name}.data")
+    _check_file(path)
+
+
+def _check_names(path: Path, what: str, expected: Sequence[str], found: Sequence[str | None]) -> None:
+    if list(expected) != list(found):
+        odd = sorted(set(expected).symmetric_difference(str(name) for name in found)) or ["their order"]
+        raise WorkFailed(f"{path.stem}: the exported {what}s are not the manifest's; they differ in {', '.join(odd)}")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise WorkFailed(f"{path.name} is not valid ONNX: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks on its own insides (torchvision is absent, a class is renamed) off the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,46 @@
+"""What the stages of an export may know of a policy, whatever its family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from vla_export.models.blocks import Stack
+
+
+class FlowModel(nn.Module, ABC):
+    """A flow-matching policy: one prefix per observation, then Euler steps on a noisy chunk that read it.
+
+    Tensors are those of `vla_runtime.bundle.manifest.Manifest`.
+    """
+
+    @abstractmethod
+    def stacks(self) -> dict[str, Stack]:
+        """The stacks by name, in the order data flows through them."""
+
+    @abstractmethod
+    def coupled(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of stacks that are read layer by layer and so must lose the same layers."""
+
+    @abstractmethod
+    def encode(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """Observation → ``prefix_mask`` and every layer's ``key_NN``, ``value_NN``."""
+
+    @abstractmethod
+    def velocity(self, chunk: Tensor, time: Tensor, prefix: Mapping[str, Tensor]) -> Tensor:
+        """The flow's velocity at a noisy chunk (1, H, A) and time (1,), float32; time runs from 1 (noise) to 0."""
+
+    def denoise(self, chunk: Tensor, time: Tensor, next_time: Tensor, prefix: Mapping[str, Tensor]) -> Tensor:
+        """One Euler step, in float32: the sum over steps is where half precision loses a flow."""
+        return chunk + (next_time - time)[:, None, None] * self.velocity(chunk, time, prefix)
+
+    def sample(self, prefix: Mapping[str, Tensor], noise: Tensor, steps: int) -> Tensor:
+        """Noise (1, H, A) → actions, in ``steps`` equal steps from time 1 to 0."""
+        chunk = noise
+        for step in range(steps):
+            time = noise.new_tensor([1.0 - step / steps])
+            next_time = noise.new_tensor([1.0 - (step + 1) / steps])
+            chunk = self.denoise(chunk, time, next_time, prefix)
+        return chunk

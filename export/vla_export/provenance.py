@@ -1,0 +1,52 @@
+"""Where a bundle came from and what was done to it, for its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vla_export.adapters.lora_sp import LoRASPAdapter
+from vla_export.checkpoints.checkpoint import Checkpoint
+from vla_export.report.report import ExportReport
+from vla_runtime import __version__
+from vla_runtime.bundle.bundle import sha256
+from vla_runtime.bundle.manifest import Provenance, Stage
+
+
+def of(checkpoint: Checkpoint, adapter: LoRASPAdapter | None, report: ExportReport | None) -> Provenance:
+    """Names and digests of what went in, and each stage with its measured errors; no stages without a report."""
+    return Provenance(
+        exporter=f"vla-deploy {__version__}",
+        checkpoint=checkpoint.root.resolve().name,
+        checkpoint_sha256=checkpoint.sha256,
+        adapter=None if adapter is None else adapter.path.name,
+        adapter_sha256=None if adapter is None else sha256(adapter.path),
+        stages=() if report is None else tuple(_stages(report)),
+    )
+
+
+def _stages(report: ExportReport) -> Iterator[Stage]:
+    if report.merge is not None:
+        yield Stage(
+            name="merge",
+            summary=f"LoRA-SP on {len(report.merge.layers)} linears, {report.merge.mode}: {report.merge.reason}",
+            measured={"formula_error": max(layer.formula_error for layer in report.merge.layers)},
+        )
+    if report.depth is not None:
+        removed = "; ".join(
+            f"{' and '.join(s.stack for s in group.stacks)} lost {', '.join(map(str, group.removed))}"
+            for group in report.depth.groups
+        )
+        yield Stage(
+            name="depth",
+            summary=f"cka:{report.depth.fraction:g}: {removed}",
+            measured={
+                "action_relative_error": report.depth.effect.relative_error,
+                "action_cosine": report.depth.effect.cosine,
+            },
+        )
+    for parity in report.parity:
+        yield Stage(
+            name=f"parity {parity.precision}",
+            summary=f"{parity.engine} against PyTorch float32 on {parity.samples} golden samples",
+            measured={"prefix": parity.prefix, "step": parity.step, "chunk": parity.chunk},
+        )

@@ -1,0 +1,62 @@
+"""Everything an export measured: ``report.json``."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from vla_export.actions import ActionEffect
+from vla_export.adapters.merge import MergeReport
+from vla_export.prune.depth import DepthReport
+from vla_runtime.bundle.manifest import Precision
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class MeasuredOn(_Part):
+    """The observations: how many decided, how many others judged, and whether they are synthetic."""
+
+    source: str
+    synthetic: bool
+    calibration: int
+    held_out: int
+
+
+class GraphFile(_Part):
+    """One exported graph: its nodes, and bytes with its weights."""
+
+    name: str
+    nodes: int
+    bytes: int
+
+
+class ParityReport(_Part):
+    """An engine against PyTorch in float32 on the golden samples; relative errors as in `vla_runtime.bundle.parity`.
+
+    effect: what the difference means for the actions, in their units.
+    """
+
+    precision: Precision
+    engine: str
+    samples: int
+    prefix: float
+    step: float
+    chunk: float
+    gate: float
+    effect: ActionEffect
+
+
+class ExportReport(_Part):
+    """merge, depth: None where the stage was not asked for. overall: the bundle's policy against the checkpoint's."""
+
+    checkpoint: str
+    family: str
+    versions: dict[str, str]
+    measured_on: MeasuredOn
+    ignored_tensors: dict[str, str]
+    merge: MergeReport | None
+    depth: DepthReport | None
+    overall: ActionEffect
+    graphs: tuple[GraphFile, ...]
+    parity: tuple[ParityReport, ...]

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from vla_export.checkpoints.reading import read
+from vla_export.models.pi0 import Pi0
+from vla_runtime.errors import BadInput
+
+VLM = "model.paligemma_with_expert.paligemma"
+
+
+def test_a_lerobot_checkpoint_becomes_a_model_and_its_interface(checkpoint: Path) -> None:
+    found = read(checkpoint)
+    assert found.family == "pi0"
+    assert isinstance(found.model, Pi0)
+    assert not found.model.training
+    assert all(p.dtype == torch.float32 and p.device.type == "cpu" for p in found.model.parameters())
+    assert found.sha256 == hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    interface = found.interface
+    assert [(c.name, c.height, c.width) for c in interface.cameras] == [("side", 42, 42), ("wrist", 42, 42)]
+    assert (interface.horizon, interface.rate, interface.flow_steps) == (11, 10.0, 10)
+    assert (len(interface.state.dimensions), interface.state.padded_to) == (7, 10)
+    assert (len(interface.action.dimensions), interface.action.padded_to) == (7, 9)
+    assert interface.action.dimensions[6].unit == "m"
+    assert interface.tokenizer_path == checkpoint / "tokenizer.json"
+
+
+def test_statistics_come_from_the_processors(checkpoint: Path) -> None:
+    stored = load_file(checkpoint / "policy_postprocessor_step_0_unnormalizer_processor.safetensors")
+    action = read(checkpoint).interface.action.normalisation
+    assert action.mean == tuple(stored["action.mean"].double().tolist())
+    assert action.std == tuple(stored["action.std"].double().tolist())
+    assert action != read(checkpoint).interface.state.normalisation
+
+
+def test_ignored_tensors_are_listed_with_a_reason(checkpoint: Path) -> None:
+    ignored = read(checkpoint).ignored
+    assert set(ignored) == {
+        f"{VLM}.lm_head.weight",
+        f"{VLM}.model.language_model.norm.weight",
+        "model.paligemma_with_expert.gemma_expert.lm_head.weight",
+    }
+    assert all(ignored.values())
+
+
+def test_every_linear_is_found_by_its_name_in_either_release(checkpoint: Path) -> None:
+    found = read(checkpoint)
+    stored = load_file(checkpoint / "model.safetensors")
+    linears = {name for name, module in found.model.named_modules() if isinstance(module, nn.Linear)}
+    assert set(found.modules.values()) == linears
+    for theirs, ours in found.modules.items():
+        if f"{theirs}.weight" in stored:
+            assert torch.equal(found.model.get_submodule(ours).weight, stored[f"{theirs}.weight"])
+    for release in ("model.language_model", "language_model.model"):
+        theirs = f"{VLM}.{release}.layers.2.self_attn.q_proj"
+        assert found.modules[theirs] == "language.layers.2.attention.q_proj"
+    assert (
+        found.modules[f"{VLM}.vision_tower.vision_model.encoder.layers.1.self_attn.out_proj"]
+        == "vision.stack.layers.1.attention.o_proj"
+    )
+    assert found.modules[f"{VLM}.multi_modal_projector.linear"] == "projector"
+    assert (
+        found.modules["model.paligemma_with_expert.gemma_expert.model.layers.3.mlp.down_proj"]
+        == "expert.layers.3.mlp.down_proj"
+    )
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_no_checkpoint_in_the_directory(checkpoint: Path, file: str) -> None:
+    (checkpoint / file).unlink()
+    with pytest.raises(BadInput, match=r"no checkpoint in .*: expected config.json and model.safetensors"):
+        read(checkpoint)
+
+
+@pytest.mark.parametrize("family", ["smolvla", None, 3, ["pi0"]])
+def test_an_unknown_family_is_named_with_the_supported_ones(
+    checkpoint: Path, change_json: Callable[..., None], family: object
+) -> None:
+    change_json("config.json", type=family)
+    with pytest.raises(BadInput) as raised:
+        read(checkpoint)
+    assert repr(family) in str(raised.value)
+    assert "supported: pi0" in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"pi0"'])
+def test_a_config_that_is_no_json_object(checkpoint: Path, text: str) -> None:
+    (checkpoint / "config.json").write_text(text)
+    with pytest.raises(BadInput, match="config.json"):
+        read(checkpoint)
+
+
+def test_cameras_are_called_as_the_robot_calls_them(checkpoint: Path, change_step: Callable[..., None]) -> None:
+    change_step(
+        "policy_preprocessor.json",
+        "rename_observations_processor",
+        rename_map={"observation.images.table": "observation.images.side"},
+    )
+    assert [c.name for c in read(checkpoint).interface.cameras] == ["table", "wrist"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, bundle: Bundle, precision: Precision = "fp32", threads: int | None = None) -> None:
-        """``threads``: how many one inference may use; ONNX Runtime's own choice by default.
+        """``threads``: how many one inference may use; by default all cores but one, which the control loop needs.
 
         Raises `BadInput` for a precision the bundle lacks, and for graphs that ONNX Runtime cannot load or that are
         not the ones the manifest describes.
@@ -126,8 +127,9 @@ class OnnxRuntimeEngine:
 
 def _session(path: Path, threads: int | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) - 1) if threads is None else threads
+    # Threads that spin while they wait take their core from the process that moves the arm.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [provider for provider in wanted if provider in ort.get_available_providers()]
     try:

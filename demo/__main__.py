@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from demo.figures import Figures, figures, table
-from demo.plot import draw_joints
+from demo.plot import draw_loop
 from demo.stack import Stack
 from reference.write_checkpoint import write_reference_checkpoint
 from vla_runtime.command import DONE, PART_SKIPPED, run
@@ -87,8 +87,9 @@ def drive(bundle: Path) -> Figures:
         stack.wait(lambda: time.time() - began > SECONDS, SECONDS + 5.0, "the closed loop to end")
         ended = time.time()
         found = figures(stack.recording, began, ended, CONTROL_RATE)
-        draw_joints(stack.recording.commands, stack.recording.measured, began, ended, OUT / "joints.png")
         stack.ask("hold")
+    heard = stack.recording
+    draw_loop(heard.commands, heard.measured, began, ended, OUT / "scene.mp4", OUT / "joints.png")
     return found
 
 

@@ -43,15 +43,20 @@ rendering_libraries() {
     DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends libegl1 libgl1-mesa-dri
 }
 
+pip() { "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c constraints.txt "$@"; }
+
+# The pip that comes with Python 3.10 searches for a set of versions that fit until the day is over.
+upgrade_pip() { pip 'pip>=24'; }
+
 case $profile in
 workstation)
     python=$(find_python)
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    pip() { "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c constraints.txt "$@"; }
+    upgrade_pip
     say "Installing PyTorch"  # first: anything that depends on it would otherwise choose another build
     pip torch==2.13.0
     say "Installing the project"
-    pip -e '.[export,sim,ros,calibration,dev]' -e ros2_ws/src/vla_runtime
+    pip -e '.[export,sim,ros,calibration,evaluation,dev]' -e ros2_ws/src/vla_runtime
     # TensorRT-RTX builds engines without a GPU. Its dependencies are CUDA libraries that the driver's owner brings.
     say "Installing TensorRT-RTX"
     if ! pip --no-deps tensorrt-rtx-cu13 tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings; then
@@ -63,7 +68,7 @@ robot)
     python=$(find_python)
     # JetPack's TensorRT and the distribution's rclpy live among the system's packages.
     [ -x "$venv/bin/python" ] || "$python" -m venv --system-site-packages "$venv"
-    pip() { "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c constraints.txt "$@"; }
+    upgrade_pip
     say "Installing the runtime"
     pip '.[piper]'
     ;;

@@ -67,9 +67,11 @@ class OnnxRuntimeEngine:
         return self._name
 
     def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Prefix:
+        # A bound value borrows its array's memory without keeping it alive: the values must outlast the run.
+        values = {name: _host_value(inputs[name], dtype) for name, dtype in self._encode_types.items()}
         binding = self._encode.io_binding()
-        for name, dtype in self._encode_types.items():
-            binding.bind_ortvalue_input(name, _host_value(inputs[name], dtype))
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
         for name in self._prefix_names:
             binding.bind_output(name, self.device)
         self._run(self._encode, binding)
@@ -77,10 +79,10 @@ class OnnxRuntimeEngine:
 
     def denoise(self, chunk: NDArray[np.float32], time: float, next_time: float, prefix: Prefix) -> NDArray[np.float32]:
         step = {"chunk": chunk, "time": np.array([time]), "next_time": np.array([next_time])}
+        values = prefix | {name: _host_value(array, self._denoise_types[name]) for name, array in step.items()}
         binding = self._denoise.io_binding()
-        for name, dtype in self._denoise_types.items():
-            value = _host_value(step[name], dtype) if name in step else prefix[name]
-            binding.bind_ortvalue_input(name, value)
+        for name in self._denoise_types:
+            binding.bind_ortvalue_input(name, values[name])
         binding.bind_output("next_chunk", "cpu")
         self._run(self._denoise, binding)
         next_chunk: NDArray[Any] = binding.get_outputs()[0].numpy()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,6 +18,8 @@ from tests.toy_bundle import write_toy_bundle
 from vla_runtime.bundle.bundle import Bundle, sha256
 from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vla_runtime.errors import BadInput
+
+OLD_ONNX_RUNTIME = tuple(map(int, onnxruntime.__version__.split(".")[:2])) <= (1, 23)
 
 
 @pytest.fixture
@@ -176,6 +179,7 @@ def test_weights_outside_the_bundle_are_refused(root: Path, location: str) -> No
         Bundle.open(root)
 
 
+@pytest.mark.skipif(OLD_ONNX_RUNTIME, reason="this ONNX Runtime follows such paths; opening the bundle refuses them")
 def test_onnxruntime_refuses_weights_outside_the_bundle_too(root: Path) -> None:
     (root.parent / "weights.data").write_bytes(np.arange(4, dtype=np.float32).tobytes())
     manifest = Bundle.open(root).manifest

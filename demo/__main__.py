@@ -15,8 +15,8 @@ from rich.console import Console
 
 from demo.figures import Figures, figures, table
 from demo.plot import draw_loop
-from demo.stack import Stack
 from reference.write_checkpoint import write_reference_checkpoint
+from vla_evaluation.stack import Stack
 from vla_runtime.command import DONE, PART_SKIPPED, run
 from vla_runtime.errors import WorkFailed
 from vla_runtime.profiling.machine import this_machine

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from demo.recording import Recording
+from vla_evaluation.recording import Recording
 
 _INTERVENTIONS = "interventions/"
 

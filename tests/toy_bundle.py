@@ -3,7 +3,8 @@
 ``python -m tests.toy_bundle OUT`` writes one.
 
 Its two graphs have the tensors of every flow-matching bundle. The chunk starts at the observed state and drifts by
-``ramp`` until its end (joints only); pixels and words move it by a thousandth, so that losing one of them shows.
+``ramp`` until its end (joints only), or is a ``goal`` from its first action on; pixels and words move it by a
+thousandth, so that losing one of them shows.
 """
 
 from __future__ import annotations
@@ -56,8 +57,13 @@ def write_toy_bundle(
     flow_steps: int = 5,
     precisions: Sequence[Precision] = ("fp32",),
     ramp: float = 0.02,
+    goal: Sequence[float] | None = None,
 ) -> Path:
-    """Write the bundle and return its path. ``ramp``: how far each joint drifts over one chunk, in [rad]."""
+    """Write the bundle and return its path.
+
+    ramp: how far each joint drifts over one chunk, in [rad].
+    goal: six joints in [rad] and the gripper in [m], asked for at once whatever the state; by default there is none.
+    """
     with BundleWriter(target) as writer:
         _write_tokenizer(writer.root / "tokenizer.json")
         graphs: dict[Precision, Graphs] = {}
@@ -66,7 +72,7 @@ def write_toy_bundle(
             graphs[precision] = Graphs(encode=f"encode{suffix}.onnx", denoise=f"denoise{suffix}.onnx")
             dtype = np.dtype(np.float32 if precision == "fp32" else np.float16)
             onnx.save(_encode_graph(len(cameras), size, dtype), writer.root / graphs[precision].encode)
-            onnx.save(_denoise_graph(len(cameras), horizon, ramp, dtype), writer.root / graphs[precision].denoise)
+            onnx.save(_denoise_graph(len(cameras), horizon, ramp, goal, dtype), writer.root / graphs[precision].denoise)
         write_golden(writer.root / "golden.safetensors", _golden(writer.root, len(cameras), size, horizon, flow_steps))
         writer.finish(
             lambda files: Manifest(
@@ -167,12 +173,16 @@ def _encode_graph(cameras: int, size: int, dtype: np.dtype[Any]) -> onnx.ModelPr
     )
 
 
-def _denoise_graph(cameras: int, horizon: int, ramp: float, dtype: np.dtype[Any]) -> onnx.ModelProto:
+def _denoise_graph(
+    cameras: int, horizon: int, ramp: float, goal: Sequence[float] | None, dtype: np.dtype[Any]
+) -> onnx.ModelProto:
     """Velocity (x - target) / (t + 0.01): the straight path to the target, keeping a hundredth of the noise."""
     kind = helper.np_dtype_to_tensor_dtype(dtype)
     length = cameras + MAX_TOKENS + 1
     drift = np.zeros((1, horizon, WIDTH))
     drift[0, :, :6] = np.linspace(0, ramp, horizon)[:, None] / np.array(STD[:6])
+    if goal is not None:
+        drift[0, :, :7] = (np.array(goal) - MEAN) / STD
     constants = {
         "mask_shape": np.array([1, 1, length, 1], np.int64),
         "positions": np.array([2], np.int64),
@@ -180,7 +190,7 @@ def _denoise_graph(cameras: int, horizon: int, ramp: float, dtype: np.dtype[Any]
         "state_start": np.array([length - 1], np.int64),
         "state_end": np.array([length], np.int64),
         "thousandth": np.array(1e-3, np.float32),
-        "two": np.array(2, np.float32),
+        "whole": np.array(2 if goal is None else 0, np.float32),
         "soft": np.array(0.01, np.float32),
         "drift": drift.astype(np.float32),
         "time_shape": np.array([1, 1, 1], np.int64),
@@ -194,7 +204,7 @@ def _denoise_graph(cameras: int, horizon: int, ramp: float, dtype: np.dtype[Any]
         helper.make_node("ReduceSum", ["seen", "positions"], ["seen_sum"], keepdims=0),
         helper.make_node("Mul", ["seen_sum", "thousandth"], ["context"]),
         helper.make_node("Slice", ["value", "state_start", "state_end", "positions"], ["half_state"]),
-        helper.make_node("Mul", ["half_state", "two"], ["state_row"]),
+        helper.make_node("Mul", ["half_state", "whole"], ["state_row"]),
         helper.make_node("Squeeze", ["state_row", "heads"], ["state"]),
         helper.make_node("Add", ["state", "drift"], ["ahead"]),
         helper.make_node("Add", ["ahead", "context"], ["target"]),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import Stack
 from tests.toy_bundle import write_toy_bundle
+from vla_evaluation.stack import Stack
 from vla_runtime.errors import WorkFailed
 
 pytestmark = pytest.mark.e2e

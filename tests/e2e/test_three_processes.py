@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demo.recording import Recording
-from demo.stack import Stack
 from tests.toy_bundle import write_toy_bundle
+from vla_evaluation.recording import Recording
+from vla_evaluation.stack import Stack
 from vla_runtime.chunks.chunk import ActionChunk
 
 pytestmark = pytest.mark.e2e
@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     candump = directory / "frames.log"
     parameters = {
         "sim_node": {"record": str(candump), "image_height": 64, "image_width": 64},
-        "arm_node": {"chunk_timeout": CHUNK_TIMEOUT, "diagnostics_rate": 5.0},
+        "arm_node": {"chunk_timeout": CHUNK_TIMEOUT, "diagnostics_rate": 5.0, "feedback_timeout": 0.5},
         "policy_node": {"chunk_rate": 0.5, "engine": "onnxruntime"},
     }
     with Stack(bundle, directory / "logs", parameters=parameters) as stack:

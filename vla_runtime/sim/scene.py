@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vla_runtime.errors import WorkFailed
 
@@ -49,18 +50,32 @@ class Scene:
         """The arm at `HOME`, at rest, and the cubes where ``seed`` puts them: the same seed, the same places."""
         rng = np.random.default_rng(seed)
         places = _scatter(rng, len(CUBES))
+        turns = rng.uniform(-np.pi / 4, np.pi / 4, len(CUBES))
+        self.arrange(HOME, dict(zip(CUBES, zip(places, turns, strict=True), strict=True)))
+
+    def arrange(self, pose: ArrayLike, cubes: Mapping[str, tuple[NDArray[np.float64], float]]) -> None:
+        """Start anew: the arm at rest at ``pose``, shape (7,), the cubes on the table at (x, y) [m] and turned [rad].
+
+        A cube that is not given lies where the file has it.
+        """
+        pose = np.asarray(pose, dtype=np.float64)
         with self.lock:
             self._reset(self.model, self.data)
             self._owed = 0.0
-            self.data.qpos[self._angles] = HOME[:6]
+            self.data.qpos[self._angles] = pose[:6]
             for finger in self._fingers:
-                self.data.qpos[finger.qposadr[0]] = HOME[6] / 2
-            for cube, (x, y) in zip(CUBES, places, strict=True):
-                turn = rng.uniform(-np.pi / 4, np.pi / 4)
+                self.data.qpos[finger.qposadr[0]] = pose[6] / 2
+            for cube, ((x, y), turn) in cubes.items():
                 start = self.model.joint(cube).qposadr[0]
                 self.data.qpos[start : start + 7] = (x, y, CUBE_SIZE / 2, np.cos(turn / 2), 0, 0, np.sin(turn / 2))
-            self.data.ctrl[:] = HOME
+            self.data.ctrl[:] = pose
             self._forward(self.model, self.data)
+
+    @property
+    def commanded(self) -> NDArray[np.float64]:
+        """The motors' last targets. Shape (7,), as `positions`."""
+        with self.lock:
+            return np.array(self.data.ctrl)
 
     @property
     def positions(self) -> NDArray[np.float64]:

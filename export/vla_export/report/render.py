@@ -9,10 +9,10 @@ from pathlib import Path
 from vla_export.actions import ActionEffect
 from vla_export.adapters.merge import MergeReport
 from vla_export.prune.depth import DepthReport
-from vla_export.report.page import write_page
 from vla_export.report.pictures import draw_active_ranks, draw_cka, draw_effect, draw_similarities
 from vla_export.report.report import ExportReport
-from vla_export.report.section import Picture, Section, Table
+from vla_runtime.report.page import write_page
+from vla_runtime.report.section import Picture, Section, Table
 
 
 def write_report(directory: Path, report: ExportReport) -> None:
@@ -83,7 +83,7 @@ def _merge(merge: MergeReport) -> Section:
         (
             f"LoRA-SP with the {merge.config.semantics} semantics on {len(merge.layers)} linears, {merge.mode}: "
             f"{merge.reason}. It adds {merge.parameters_added:,} parameters.",
-            f"What the adapter does to the base policy's actions: {_in_words(merge.effect)}",
+            f"What the adapter does to the base policy's actions. {_in_words(merge.effect)}",
         ),
         tables=(Table(("linear", "mean active rank", "largest", "off its formula", "parameters"), rows),),
         pictures=(
@@ -107,7 +107,7 @@ def _depth(depth: DepthReport) -> Section:
         "Depth",
         (
             f"cka:{depth.fraction:g}. Parameters: {depth.parameters_before:,} before, {depth.parameters_after:,} now.",
-            f"What removing these layers does to the actions: {_in_words(depth.effect)}",
+            f"What removing these layers does to the actions. {_in_words(depth.effect)}",
         ),
         tables=(Table(("stacks", "removed", "kept", "threshold"), tuple(rows)), _effect_table(depth.effect)),
         pictures=tuple(pictures),
@@ -145,6 +145,6 @@ def _effect_table(effect: ActionEffect) -> Table:
 
 def _in_words(effect: ActionEffect) -> str:
     return (
-        f"relative error {effect.relative_error:.2%}, cosine {effect.cosine:.4f}, worst of {effect.samples} samples "
+        f"Relative error {effect.relative_error:.2%}, cosine {effect.cosine:.4f}, worst of {effect.samples} samples "
         f"{effect.worst_relative_error:.2%}."
     )

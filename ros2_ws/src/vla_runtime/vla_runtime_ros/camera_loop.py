@@ -73,7 +73,7 @@ class CameraLoop:
                     film(woke)
 
     def _open(self, resources: ExitStack, size: tuple[int, int]) -> Cameras:
-        cameras = Cameras(self._scene, *size)
+        cameras = Cameras(self._scene, *size, samples=4)
         resources.callback(cameras.close)
         return cameras
 

@@ -14,6 +14,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from vla_runtime.arms.can_bus import open_bus
 from vla_runtime.arms.simulated_piper import SimulatedPiper
+from vla_runtime.sim.episode import Episode
+from vla_runtime.sim.judged_scene import JudgedScene
 from vla_runtime.sim.scene import Scene
 from vla_runtime_ros import converters, qos, running
 from vla_runtime_ros.camera_loop import CameraLoop, focal_length
@@ -33,6 +35,8 @@ class SimNode(ManagedNode):
     PARAMETERS = (
         Parameter("can", "udp:piper", "CAN bus to answer on: udp:NAME, virtual:NAME or a SocketCAN interface."),
         Parameter("seed", 0, "Where the cubes lie.", (0, 2**31 - 1)),
+        Parameter("task", "", "Task to judge, in its own scene: reach, lift or place; empty for the bare scene."),
+        Parameter("colour", "", "Cube that the judged task names; empty for the one that the seed names."),
         Parameter("camera_rate", 15.0, "Images per second of each camera [Hz].", (1.0, 60.0)),
         Parameter("image_height", 224, "Height of the images [px].", (16, 2048)),
         Parameter("image_width", 224, "Width of the images [px].", (16, 2048)),
@@ -45,11 +49,16 @@ class SimNode(ManagedNode):
         super().__init__("sim_node")
 
     def setup(self) -> None:
-        """Build the scene and put the arm on the bus; raises `WorkFailed` where nothing can render."""
-        self._scene = Scene(self.value("seed"))
+        """Build the scene and put the arm on the bus.
+
+        Raises `BadInput` for a task or colour there is not, `WorkFailed` where nothing can render.
+        """
+        self._episode = self._judged_episode()
+        self._scene = Scene(self.value("seed")) if self._episode is None else self._episode.scene
+        plant = self._scene if self._episode is None else JudgedScene(self._episode)
         bus = open_bus(self.value("can"))
         self.resources.callback(bus.shutdown)
-        self._arm = SimulatedPiper(bus, self._scene, recording=_path(self.value("record")))
+        self._arm = SimulatedPiper(bus, plant, recording=_path(self.value("record")))
         self.resources.callback(self._arm.close)
         self._size = (self.value("image_height"), self.value("image_width"))
         self._image_rate = Rate()
@@ -82,10 +91,28 @@ class SimNode(ManagedNode):
             "frames_outside_limits": audit.outside_limits,
             "frames_malformed": audit.malformed,
             **{f"frames/0x{identifier:03X}": count for identifier, count in sorted(audit.frames.copy().items())},
+            **self._verdict(),
         }
         if audit.outside_limits or audit.malformed:
             return Health(Level.ERROR, "commands beyond the firmware's limits or malformed arrived", values)
         return Health(Level.OK, "simulating", values)
+
+    def _judged_episode(self) -> Episode | None:
+        task, colour = self.value("task"), self.value("colour")
+        if not task:
+            return None
+        return Episode(task, self.value("seed"), colour=colour or None, render=False)
+
+    def _verdict(self) -> dict[str, float | str]:
+        """How the judged task stands, in [s] of simulated time since the arm is on its bus; nothing without a task."""
+        if self._episode is None:
+            return {}
+        succeeded = self._episode.succeeded_at
+        return {
+            "task_time_s": self._episode.time,
+            "task_holding": str(self._episode.holding).lower(),
+            "task_succeeded_at_s": "never" if succeeded is None else succeeded,
+        }
 
     def _work(self, name: str, target: Callable[[threading.Event], None]) -> None:
         worker = Worker(name, target, lambda error: self.halt(f"the thread of the {name} failed: {error!r}"))

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import jinja2
-
-from vla_export.report.section import Section
+from vla_runtime.report.section import Section
 
 
 def write_page(directory: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
     """Write ``index.html`` and ``pictures/`` into an existing directory; the page needs nothing from elsewhere."""
+    import jinja2
+
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("vla_export.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+        files("vla_runtime.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     )
     (directory / "pictures").mkdir()
     for section in sections:

@@ -22,10 +22,10 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from demo.recording import Recording
+from vla_evaluation.recording import Recording
 from vla_runtime.errors import WorkFailed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ros2_ws" / "src" / "vla_runtime"
 CONFIG = PACKAGE / "config" / "piper_policy.yaml"
 NODES = ("sim_node", "arm_node", "policy_node")

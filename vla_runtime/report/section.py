@@ -26,7 +26,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """One stage's part: sentences first, then tables, then pictures. A warning is a sentence nobody may miss."""
+    """One stage's part: sentences first, then pictures, then tables. A warning is a sentence nobody may miss."""
 
     title: str
     sentences: tuple[str, ...] = ()

@@ -20,6 +20,9 @@ from vla_runtime.sim.scene import Scene
 from vla_runtime.sim.video import VideoWriter
 from vla_runtime_ros.pace import Pace
 
+SAMPLES = 4
+"""Samples per pixel of a camera's pictures, as in those a policy is trained on; the film does without."""
+
 FILM_CAMERA = "view"
 FILM_SIZE, FILM_RATE = (480, 480), 10
 """Height and width in [px], frames per second: enough to watch, little enough to render beside a policy."""
@@ -53,7 +56,7 @@ class CameraLoop:
         """Render until ``stopping`` is set."""
         with ExitStack() as resources:
             try:
-                cameras = self._open(resources, self._size)
+                cameras = self._open(resources, self._size, SAMPLES)
                 film = self._open_film(resources)
             except VlaError as error:
                 self.ready.set_exception(error)
@@ -72,15 +75,15 @@ class CameraLoop:
                 if film is not None:
                     film(woke)
 
-    def _open(self, resources: ExitStack, size: tuple[int, int]) -> Cameras:
-        cameras = Cameras(self._scene, *size, samples=4)
+    def _open(self, resources: ExitStack, size: tuple[int, int], samples: int) -> Cameras:
+        cameras = Cameras(self._scene, *size, samples=samples)
         resources.callback(cameras.close)
         return cameras
 
     def _open_film(self, resources: ExitStack) -> Callable[[float], None] | None:
         if self._film is None:
             return None
-        camera = self._open(resources, FILM_SIZE)
+        camera = self._open(resources, FILM_SIZE, samples=0)
         writer = resources.enter_context(VideoWriter(self._film, FILM_RATE))
         started: list[float] = []
         written = 0

@@ -25,7 +25,7 @@ def draw_loop(commands: Track, measured: Track, began: float, ended: float, film
         axes.imshow(frame)
         axes.axis("off")
     panels = below.subplots(2, 4, sharex=True).ravel()
-    for n, (axes, name) in enumerate(zip(panels, JOINT_NAMES, strict=False)):
+    for n, (axes, name) in enumerate(zip(panels[:7], JOINT_NAMES, strict=True)):
         scale = 1e3 if name == "gripper" else 1.0
         for track, colour, width in ((commands, "#c8553d", 1.8), (measured, "#1c2430", 0.9)):
             chosen = [(stamp - began, positions[n] * scale) for stamp, positions in track if began <= stamp <= ended]

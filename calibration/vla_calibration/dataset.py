@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from vla_runtime.bundle.bundle import sha256
 from vla_runtime.bundle.manifest import Sha256, Unit
 from vla_runtime.errors import BadInput
 
@@ -95,7 +95,7 @@ def write(calibration: CalibrationSet, target: Path) -> None:
             task=calibration.task,
             state=calibration.dimensions,
             count=len(calibration),
-            files={OBSERVATIONS: _sha256(observations)},
+            files={OBSERVATIONS: sha256(observations)},
         )
         (partial / DESCRIPTION).write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
         os.rename(partial, target)
@@ -110,7 +110,7 @@ def read(path: Path | str) -> CalibrationSet:
     observations = root / OBSERVATIONS
     if not observations.is_file():
         raise BadInput(f"{root}: {OBSERVATIONS} is missing: copy the whole directory again")
-    if _sha256(observations) != description.files[OBSERVATIONS]:
+    if sha256(observations) != description.files[OBSERVATIONS]:
         raise BadInput(f"{observations} is not the file that was captured (wrong SHA-256): copy it again")
     try:
         tensors = load_file(observations)
@@ -150,11 +150,3 @@ def _description(path: Path) -> Description:
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"{path}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}: capture again") from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

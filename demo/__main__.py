@@ -1,31 +1,27 @@
-"""``make demo``: write a checkpoint, export it, drive the simulated arm with it, show what came of it."""
+"""``make demo``: export a trained policy, judge it before and after, drive the simulated arm with both."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 from rich.console import Console
 
-from demo.figures import Figures, figures, table
-from demo.plot import draw_loop
-from reference.write_checkpoint import write_reference_checkpoint
-from vla_evaluation.stack import Stack
+from demo.commands import run_command
+from demo.figures import table
+from demo.loop import Scenario, drive
+from reference.adapter_weights import write_demo_adapter
 from vla_runtime.command import DONE, PART_SKIPPED, run
-from vla_runtime.errors import WorkFailed
 from vla_runtime.profiling.machine import this_machine
 
+WEIGHTS = Path("reference") / "weights" / "policy"
 OUT = Path("out") / "demo"
 EXPORT = ("vla-export", "--merge", "--prune", "cka:0.5", "--trt", "fp16")
-TASK = "pick up the red cube"
-SECONDS = 20.0
-CONTROL_RATE = 100.0  # [Hz]
+SCENARIO = Scenario(task="lift", colour="red", seed=0, seconds=20.0)
+EPISODES = 20
 
 console = Console()
 
@@ -35,62 +31,61 @@ def main() -> int:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     checkpoint = OUT / "checkpoint"
-    console.rule("1  A checkpoint and its adapter")
-    write_reference_checkpoint(checkpoint)
-    console.print(f"{checkpoint}: a small π0 in LeRobot's layout, with a LoRA-SP adapter beside it")
+    bundles = {"as trained": OUT / "as_trained", "exported": checkpoint / "bundle"}
+
+    console.rule("1  A trained policy, and an adapter for it")
+    shutil.copytree(WEIGHTS, checkpoint)
+    run_command(("vla-export", "-o", str(bundles["as trained"].resolve())), checkpoint)
+    write_demo_adapter(checkpoint)
+    console.print("A LoRA-SP adapter beside the checkpoint: random and small, it stands in for a trained one")
 
     console.rule("2  " + " ".join(EXPORT))
-    export(checkpoint)
+    run_command(EXPORT, checkpoint, good=(DONE, PART_SKIPPED))
 
-    console.rule("3  Three processes, one simulated arm")
-    found = drive(checkpoint / "bundle")
+    console.rule(f"3  {EPISODES} scenes in simulation, each with both")
+    success = judge(bundles["exported"], bundles["as trained"])
 
-    console.rule("4  What came of it")
-    console.print(table(found))
-    left = {
-        "video": OUT / "scene.mp4",
-        "joints": OUT / "joints.png",
-        "bundle": checkpoint / "bundle",
-        "report": checkpoint / "bundle" / "report" / "index.html",
-        "can_log": OUT / "can.log",
-        "logs": OUT / "logs",
+    console.rule("4  Three processes, one simulated arm")
+    loops = {}
+    for name, bundle in bundles.items():
+        console.print(f"{name}: {SCENARIO.instruction!r}, {SCENARIO.seconds:g} s of closed loop …")
+        loops[name] = drive(bundle, SCENARIO, OUT / f"loop_{name.replace(' ', '_')}")
+
+    console.rule("5  What came of it")
+    console.print(table({name: (loops[name], success[name]) for name in bundles}))
+    files = {
+        **{f"film, {name}": OUT / f"loop_{name.replace(' ', '_')}" / "scene.mp4" for name in bundles},
+        **{f"joints, {name}": OUT / f"loop_{name.replace(' ', '_')}" / "joints.png" for name in bundles},
+        **{f"bundle, {name}": bundle for name, bundle in bundles.items()},
+        "export report": bundles["exported"] / "report" / "index.html",
+        "evaluation": OUT / "evaluation" / "report" / "index.html",
+        "summary": OUT / "summary.json",
     }
-    summary = {**dataclasses.asdict(found), "machine": dataclasses.asdict(this_machine())}
-    summary["files"] = {name: str(path) for name, path in left.items()}
-    (OUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    for name, path in (left | {"summary": OUT / "summary.json"}).items():
-        console.print(f"{name:<8} {path}", highlight=False)
+    summary = {
+        "task": SCENARIO.instruction,
+        "success": success,
+        "loops": {name: dataclasses.asdict(found) for name, found in loops.items()},
+        "machine": dataclasses.asdict(this_machine()),
+        "files": {name: str(path) for name, path in files.items()},
+    }
+    files["summary"].write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    for name, path in files.items():
+        console.print(f"{name:<20} {path}", highlight=False)
     return DONE
 
 
-def export(checkpoint: Path) -> None:
-    """Run the export as a user would, in the checkpoint's directory."""
-    beside_python = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    code = subprocess.run(EXPORT, cwd=checkpoint, env={**os.environ, "PATH": beside_python}, check=False).returncode
-    if code not in (DONE, PART_SKIPPED):
-        raise WorkFailed(f"{' '.join(EXPORT)} ended with exit code {code}")
+def judge(exported: Path, as_trained: Path) -> dict[str, str]:
+    """Success of both bundles on the same seeds, with Wilson's 95 % interval, in words."""
+    words = ["vla-eval", str(exported), "--against", str(as_trained), "--task", SCENARIO.task]
+    words += ["--episodes", str(EPISODES), "-o", str(OUT / "evaluation"), "--json"]
+    rows = json.loads(run_command(words, Path(), quiet=True))["rows"]
+    by_bundle = {row["bundle"]: row["success"] for row in rows}
+    return {"as trained": _in_words(by_bundle["against"]), "exported": _in_words(by_bundle["bundle"])}
 
 
-def drive(bundle: Path) -> Figures:
-    """Run the closed loop for a while; leaves a film, a plot, a CAN log and the nodes' logs."""
-    record = {"record": str((OUT / "can.log").resolve()), "video": str((OUT / "scene.mp4").resolve())}
-    with Stack(
-        bundle, OUT / "logs", parameters={"sim_node": record, "arm_node": {"control_rate": CONTROL_RATE}}
-    ) as stack:
-        console.print("sim_node, arm_node and policy_node are active")
-        stack.enable()
-        stack.send_task(TASK)
-        stack.wait(lambda: bool(stack.recording.chunks), 30.0, "the first action chunk")
-        stack.ask("resume")
-        console.print(f"task: {TASK!r}; {SECONDS:g} s of closed loop …")
-        began = time.time()
-        stack.wait(lambda: time.time() - began > SECONDS, SECONDS + 5.0, "the closed loop to end")
-        ended = time.time()
-        found = figures(stack.recording, began, ended, CONTROL_RATE)
-        stack.ask("hold")
-    heard = stack.recording
-    draw_loop(heard.commands, heard.measured, began, ended, OUT / "scene.mp4", OUT / "joints.png")
-    return found
+def _in_words(success: dict[str, float]) -> str:
+    interval = f"{success['lower']:.0%} to {success['upper']:.0%}"
+    return f"{success['successes']} of {success['n']} ({interval})"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class Figures:
     joints_travelled: path length of each of the six joints, in [rad].
     interventions: how often the safety layer acted, by kind, since the arm node started.
     frames_sent: CAN frames that reached the simulated arm; frames_outside_limits: of those, beyond the firmware's own.
+    achieved: whether the scene's task was achieved at some moment.
     """
 
     seconds: float
@@ -35,6 +37,7 @@ class Figures:
     frames_outside_limits: int
     joints_travelled: tuple[float, ...]
     interventions: dict[str, int]
+    achieved: bool
     engine: str
 
 
@@ -54,22 +57,33 @@ def figures(recording: Recording, began: float, ended: float, control_rate: floa
         frames_outside_limits=int(_reported(recording, "sim_node", "frames_outside_limits")),
         joints_travelled=tuple(np.abs(np.diff(measured[:, :6], axis=0)).sum(axis=0).round(2).tolist()),
         interventions={key.removeprefix(_INTERVENTIONS): int(n) for key, n in arm.items() if _INTERVENTIONS in key},
+        achieved=recording.diagnoses["sim_node"].values["task_succeeded_at_s"] != "never",
         engine=recording.diagnoses["policy_node"].values["engine"],
     )
 
 
-def table(found: Figures) -> Table:
-    """The figures as a person reads them."""
-    rows = Table(title=f"{found.seconds:g} s of closed loop", title_justify="left", show_header=False)
-    rows.add_row("action chunks", f"{found.chunks_per_second:.1f} a second")
-    rows.add_row("inference, p50 / p99", _pair(found.inference_ms))
-    rows.add_row("observation to command, p50 / p99", _pair(found.latency_ms))
-    rows.add_row("control period, p50 / p99", f"{_pair(found.period_ms)} (target {found.target_period_ms:g} ms)")
-    rows.add_row("CAN frames sent", f"{found.frames_sent:,} ({found.frames_outside_limits} outside limits)")
-    rows.add_row("joints travelled", f"{', '.join(f'{way:.1f}' for way in found.joints_travelled)} rad")
-    happened = [f"{kind.replace('_', ' ')} {n}" for kind, n in found.interventions.items() if n]
-    rows.add_row("safety interventions", ", ".join(happened) or "none")
-    return rows
+def table(columns: Mapping[str, tuple[Figures, str]]) -> Table:
+    """Closed loops side by side, as a person reads them: by name, the figures and the success rate in words."""
+    rows: dict[str, list[str]] = {}
+
+    def add(name: str, text: str) -> None:
+        rows.setdefault(name, []).append(text)
+
+    for found, success in columns.values():
+        add("success over seeds", success)
+        add("achieved in the film", "yes" if found.achieved else "no")
+        add("closed loop", f"{found.seconds:g} s")
+        add("action chunks", f"{found.chunks_per_second:.1f} a second")
+        add("inference, p50 / p99", _pair(found.inference_ms))
+        add("observation to command, p50 / p99", _pair(found.latency_ms))
+        add(f"control period, p50 / p99 (target {found.target_period_ms:g} ms)", _pair(found.period_ms))
+        add("CAN frames sent", f"{found.frames_sent:,} ({found.frames_outside_limits} outside limits)")
+        happened = [f"{kind.replace('_', ' ')} {n}" for kind, n in found.interventions.items() if n]
+        add("safety interventions", ", ".join(happened) or "none")
+    shown = Table("", *columns)
+    for name, cells in rows.items():
+        shown.add_row(name, *cells)
+    return shown
 
 
 def _span(recording: Recording, node: str, stage: str) -> tuple[float, float]:

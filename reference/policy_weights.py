@@ -66,9 +66,10 @@ def reference_policy(generator: torch.Generator) -> Pi0:
 
     with torch.no_grad():
         _randomise(model, random)
-        for stack, strong in ((model.vision.stack, 0.4), (model.language, 0.5), (model.expert, 0.25)):
+        (vision,) = model.vision.stacks()
+        for stack, strong in ((vision, 0.4), (model.language, 0.5), (model.expert, 0.25)):
             for n, layer in enumerate(stack):
-                _scale_update(layer, 0.01 * strong if n in TWINS and stack is not model.vision.stack else strong)
+                _scale_update(layer, 0.01 * strong if n in TWINS and stack is not vision else strong)
         _embed_state_and_actions(model, random)
         _attend_to_the_state(model)
         _read_out(model, random)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vla_export.checkpoints.documents import validate
 from vla_export.models.blocks import StackSize
 from vla_export.models.pi0 import GEMMA_2B, GEMMA_300M, SIGLIP_SO400M, Pi0Config
+from vla_export.models.stem import GROUPS, StemSize
 from vla_runtime.errors import BadInput
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
@@ -91,8 +92,26 @@ class _Size(_Part):
         return StackSize(**self.model_dump())
 
 
+class _Stem(_Part):
+    channels: tuple[int, ...] = Field(min_length=1)
+    width: int = Field(gt=0)
+
+    @field_validator("channels")
+    @classmethod
+    def _in_groups(cls, channels: tuple[int, ...]) -> tuple[int, ...]:
+        if any(n <= 0 or n % GROUPS for n in channels):
+            raise ValueError(f"each must be a multiple of {GROUPS}, the groups of its norm")
+        return channels
+
+    def stem(self) -> StemSize:
+        return StemSize(**self.model_dump())
+
+
 class LeRobotPi0(_Part):
-    """The fields that decide what a π0 computes. The last five are absent from checkpoints of the published sizes."""
+    """The fields that decide what a π0 computes. The last six are absent from checkpoints of the published sizes.
+
+    ``stem_config`` stands in place of ``vision_config`` and ``patch_size`` where a convolutional stem sees.
+    """
 
     input_features: dict[str, Feature]
     output_features: dict[str, Feature]
@@ -113,6 +132,7 @@ class LeRobotPi0(_Part):
     expert_config: _Size | None = None
     vocab_size: int = Field(gt=0, default=Pi0Config.vocabulary)
     patch_size: int = Field(gt=0, default=Pi0Config.patch_size)
+    stem_config: _Stem | None = None
 
     def cameras(self) -> tuple[str, ...]:
         """The image features in the order the policy reads them.
@@ -125,7 +145,7 @@ class LeRobotPi0(_Part):
     def sizes(self) -> Pi0Config:
         """Every size of the model; loading verifies each against the tensors."""
         return Pi0Config(
-            vision=self.vision_config.stack() if self.vision_config else SIGLIP_SO400M,
+            vision=self._vision(),
             language=self.language_config.stack() if self.language_config else VARIANTS[self.paligemma_variant],
             expert=self.expert_config.stack() if self.expert_config else VARIANTS[self.action_expert_variant],
             vocabulary=self.vocab_size,
@@ -137,6 +157,11 @@ class LeRobotPi0(_Part):
             min_period=self.min_period,
             max_period=self.max_period,
         )
+
+    def _vision(self) -> StackSize | StemSize:
+        if self.stem_config:
+            return self.stem_config.stem()
+        return self.vision_config.stack() if self.vision_config else SIGLIP_SO400M
 
 
 def parse_config(content: dict[str, Any], path: Path) -> LeRobotPi0:
@@ -179,12 +204,15 @@ def _faults(config: LeRobotPi0) -> list[str]:
             faults.append(f"{name} must be a feature of shape [numbers]")
         elif not 0 < group[name].shape[0] <= widest:
             faults.append(f"{name} has {group[name].shape[0]} numbers, the policy's tensor holds {widest}")
-    if config.image_resolution[0] != config.image_resolution[1] or sizes.image_size % sizes.patch_size:
-        faults.append(f"image_resolution {config.image_resolution} must be square, in patches of {sizes.patch_size}")
+    if config.stem_config and config.model_fields_set & {"vision_config", "patch_size"}:
+        faults.append("stem_config excludes vision_config and patch_size: one tower sees")
+    patch = sizes.vision.stride if isinstance(sizes.vision, StemSize) else sizes.patch_size
+    if config.image_resolution[0] != config.image_resolution[1] or sizes.image_size % patch:
+        faults.append(f"image_resolution {config.image_resolution} must be square, in patches of {patch}")
     if (language.depth, language.kv_heads, language.head_dim) != (expert.depth, expert.kv_heads, expert.head_dim):
         faults.append("language and expert must agree in depth, kv_heads and head_dim: one reads the other's keys")
     for what, size in (("vision", sizes.vision), ("language", language), ("expert", expert)):
-        if size.heads % size.kv_heads:
+        if isinstance(size, StackSize) and size.heads % size.kv_heads:
             faults.append(f"{what}: {size.heads} heads cannot share {size.kv_heads} key heads")
     if config.normalization_mapping.get("VISUAL", "IDENTITY") != "IDENTITY":
         faults.append("normalization_mapping: VISUAL must be IDENTITY")

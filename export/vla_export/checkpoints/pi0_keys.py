@@ -35,11 +35,14 @@ _GEMMA_LAYER = {
     "mlp.down_proj": "mlp.down_proj",
 }
 
+_STEM_LAYER = {"convolution": "convolution", "norm": "norm"}  # no model of LeRobot has one: the names are ours
+
 PI0_KEYS = KeyMap(
     modules={
         "vision.patch_embedding": f"{_TOWER}.embeddings.patch_embedding",
         **{f"vision.stack.layers.{{n}}.{o}": f"{_TOWER}.encoder.layers.{{n}}.{t}" for o, t in _SIGLIP_LAYER.items()},
         "vision.stack.norm": f"{_TOWER}.post_layernorm",
+        **{f"vision.layers.{{n}}.{o}": f"{_TOWER}.stem.layers.{{n}}.{t}" for o, t in _STEM_LAYER.items()},
         "projector": f"{_VLM}.model.multi_modal_projector.linear",
         "embedding": f"{_LANGUAGE}.embed_tokens",
         **{f"language.layers.{{n}}.{o}": f"{_LANGUAGE}.layers.{{n}}.{t}" for o, t in _GEMMA_LAYER.items()},

@@ -13,7 +13,8 @@ from vla_export.models.blocks import Stack
 class FlowModel(nn.Module, ABC):
     """A flow-matching policy: one prefix per observation, then Euler steps on a noisy chunk that read it.
 
-    Tensors are those of `vla_runtime.bundle.manifest.Manifest`.
+    Tensors are those of `vla_runtime.bundle.manifest.Manifest`, where a batch is one sample. Training passes larger
+    ones: B samples have (B * C, 3, S, S) images, a sample's cameras in a row.
     """
 
     @abstractmethod
@@ -30,14 +31,14 @@ class FlowModel(nn.Module, ABC):
 
     @abstractmethod
     def velocity(self, chunk: Tensor, time: Tensor, prefix: Mapping[str, Tensor]) -> Tensor:
-        """The flow's velocity at a noisy chunk (1, H, A) and time (1,), float32; time runs from 1 (noise) to 0."""
+        """The flow's velocity at noisy chunks (B, H, A) and times (B,) or (1,), float32, from 1 (noise) to 0."""
 
     def denoise(self, chunk: Tensor, time: Tensor, next_time: Tensor, prefix: Mapping[str, Tensor]) -> Tensor:
         """One Euler step, in float32: the sum over steps is where half precision loses a flow."""
         return chunk + (next_time - time)[:, None, None] * self.velocity(chunk, time, prefix)
 
     def sample(self, prefix: Mapping[str, Tensor], noise: Tensor, steps: int) -> Tensor:
-        """Noise (1, H, A) → actions, in ``steps`` equal steps from time 1 to 0."""
+        """Noise (B, H, A) → actions, in ``steps`` equal steps from time 1 to 0."""
         chunk = noise
         for step in range(steps):
             time = noise.new_tensor([1.0 - step / steps])

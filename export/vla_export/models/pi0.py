@@ -24,6 +24,7 @@ from vla_export.models.blocks import (
     sinusoid,
 )
 from vla_export.models.flow_model import FlowModel
+from vla_export.models.stem import ConvStem, StemSize
 
 GEMMA_2B = StackSize(depth=18, width=2048, mlp=16_384, heads=8, kv_heads=1, head_dim=256)
 GEMMA_300M = StackSize(depth=18, width=1024, mlp=4096, heads=8, kv_heads=1, head_dim=256)
@@ -32,9 +33,12 @@ SIGLIP_SO400M = StackSize(depth=27, width=1152, mlp=4304, heads=16, kv_heads=16,
 
 @dataclass(frozen=True)
 class Pi0Config:
-    """Every size of a π0; the defaults are the published model's. Images are square, ``image_size`` pixels a side."""
+    """Every size of a π0; the defaults are the published model's. Images are square, ``image_size`` pixels a side.
 
-    vision: StackSize = SIGLIP_SO400M
+    The kind of ``vision`` says which tower sees: a `SiglipTower`, in patches of ``patch_size``, or a `ConvStem`.
+    """
+
+    vision: StackSize | StemSize = SIGLIP_SO400M
     language: StackSize = GEMMA_2B
     expert: StackSize = GEMMA_300M
     vocabulary: int = 257_152
@@ -56,6 +60,10 @@ class SiglipTower(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty((image_size // patch_size) ** 2, size.width))
         self.stack = siglip_stack("vision", size)
 
+    def stacks(self) -> tuple[Stack, ...]:
+        """The stack it consists of."""
+        return (self.stack,)
+
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patch_embedding(images.to(self.patch_embedding.weight.dtype)).float()
         x = patches.flatten(2).transpose(1, 2) + self.position_embedding.float()
@@ -65,13 +73,34 @@ class SiglipTower(nn.Module):
         return self.stack.norm(x)
 
 
+def _tower(config: Pi0Config) -> SiglipTower | ConvStem:
+    if isinstance(config.vision, StemSize):
+        return ConvStem(config.vision, config.image_size)
+    return SiglipTower(config.vision, config.image_size, config.patch_size)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Images and words as the language model has read them.
+
+    hidden: what leaves its last layer, (B, S, width), images before words; only training reads it. seen: which of the S
+    tokens are no padding, (B, S). end: the position after the last of them, (B, 1). layers: each layer's keys and
+    values, (B, kv_heads, S, head_dim).
+    """
+
+    hidden: Tensor
+    seen: Tensor
+    end: Tensor
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
 class Pi0(FlowModel):
     """The whole policy; see the module's docstring for who sees whom."""
 
     def __init__(self, config: Pi0Config) -> None:
         super().__init__()
         self.config = config
-        self.vision = SiglipTower(config.vision, config.image_size, config.patch_size)
+        self.vision = _tower(config)
         self.projector = nn.Linear(config.vision.width, config.language.width)
         self.embedding = nn.Embedding(config.vocabulary, config.language.width)
         self.language = gemma_stack("language", config.language, "self", final_norm=False)
@@ -84,35 +113,45 @@ class Pi0(FlowModel):
         self.action_time_mlp_out = nn.Linear(width, width)
 
     def stacks(self) -> dict[str, Stack]:
-        return {s.name: s for s in (self.vision.stack, self.language, self.expert)}
+        return {s.name: s for s in (*self.vision.stacks(), self.language, self.expert)}
 
     def coupled(self) -> tuple[tuple[str, ...], ...]:
         return (("language", "expert"),)
 
     def embed(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Images and words as one sequence (1, C * patches + T, language width), float32."""
+        """Images (B * C, 3, S, S) and words (B, T) as one sequence (B, C * patches + T, language width), float32."""
         features = self.vision(images)
-        seen = self.projector(features.to(linear_dtype(self.projector))).float().reshape(1, -1, self.language.width)
+        seen = self.projector(features.to(linear_dtype(self.projector))).float()
         words = self.embedding(tokens).float() * self.language.width**0.5
-        return torch.cat((seen, words), dim=1)
+        return torch.cat((seen.reshape(tokens.shape[0], -1, self.language.width), words), dim=1)
 
-    def encode(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> dict[str, Tensor]:
+    def read(self, images: Tensor, tokens: Tensor, token_mask: Tensor) -> Reading:
+        """What the language model makes of images (B * C, 3, S, S), a sample's cameras in a row, and words (B, T)."""
         x = self.embed(images, tokens)
-        always = token_mask.new_ones(1, x.shape[1] - tokens.shape[1])
+        always = token_mask.new_ones(tokens.shape[0], x.shape[1] - tokens.shape[1])
         seen = torch.cat((always, token_mask), dim=1)
         positions = seen.int().cumsum(1) - 1
         visible = additive(seen)
         rope = rotation(positions, self.config.language.head_dim)
+        layers = []
+        for layer in self.language:
+            x, past = layer(x, rope, visible)
+            layers.append(past)
+        return Reading(x, seen, positions[:, -1:] + 1, tuple(layers))
 
+    def encode(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> dict[str, Tensor]:
+        return self.add_state(self.read(images, tokens, token_mask), state)
+
+    def add_state(self, reading: Reading, state: Tensor) -> dict[str, Tensor]:
+        """The prefix: keys and values of what was read, and after them the state's (B, state width)."""
         s = self.state_proj(state.to(linear_dtype(self.state_proj))).float()[:, None, :]
-        state_rope = rotation(positions[:, -1:] + 1, self.config.expert.head_dim)
-        prefix_mask = torch.cat((seen, token_mask.new_ones(1, 1)), dim=1)
-        state_visible = additive(prefix_mask)
+        rope = rotation(reading.end, self.config.expert.head_dim)
+        prefix_mask = torch.cat((reading.seen, reading.seen.new_ones(state.shape[0], 1)), dim=1)
+        visible = additive(prefix_mask)
 
         prefix = {"prefix_mask": prefix_mask}
-        for n, (reader, writer) in enumerate(zip(self.language, self.expert, strict=True)):
-            x, past = reader(x, rope, visible)
-            s, own = writer(s, state_rope, state_visible, past)
+        for n, (layer, past) in enumerate(zip(self.expert, reading.layers, strict=True)):
+            s, own = layer(s, rope, visible, past)
             prefix[f"key_{n:02d}"] = torch.cat((past[0], own[0]), dim=2)
             prefix[f"value_{n:02d}"] = torch.cat((past[1], own[1]), dim=2)
         return prefix
@@ -123,14 +162,14 @@ class Pi0(FlowModel):
         prefix_mask = prefix["prefix_mask"]
         positions = prefix_mask.int().sum(1, keepdim=True) + torch.arange(horizon, device=chunk.device)
         rope = rotation(positions, self.config.expert.head_dim)
-        visible = additive(torch.cat((prefix_mask, prefix_mask.new_ones(1, horizon)), dim=1))
+        visible = additive(torch.cat((prefix_mask, prefix_mask.new_ones(chunk.shape[0], horizon)), dim=1))
         for n, layer in enumerate(self.expert):
             x, _ = layer(x, rope, visible, (prefix[f"key_{n:02d}"], prefix[f"value_{n:02d}"]))
         assert self.expert.norm is not None
         return self.action_out_proj(self.expert.norm(x).to(linear_dtype(self.action_out_proj))).float()
 
     def embed_actions(self, chunk: Tensor, time: Tensor) -> Tensor:
-        """A noisy chunk (1, H, A) and its flow time (1,) → (1, H, expert width), float32."""
+        """Noisy chunks (B, H, A) and their flow times (B,) or (1,) → (B, H, expert width), float32."""
         actions = self.action_in_proj(chunk.to(linear_dtype(self.action_in_proj))).float()
         when = sinusoid(time, self.expert.width, self.config.min_period, self.config.max_period)
         both = torch.cat((actions, when[:, None, :].expand_as(actions)), dim=2)
@@ -139,5 +178,5 @@ class Pi0(FlowModel):
 
 
 def additive(seen: Tensor) -> Tensor:
-    """A mask of visible keys (1, S) → the additive mask (1, 1, 1, S) that `Attention.attend` takes."""
+    """A mask of visible keys (B, S) → the additive mask (B, 1, 1, S) that `Attention.attend` takes."""
     return torch.where(seen, 0.0, MASKED)[:, None, None, :]

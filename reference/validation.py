@@ -48,7 +48,8 @@ def _sampled(learner: Learner, frames: Frames, asked: Tensor | None) -> tuple[Te
     device = _device(learner)
     batch = ask(frames, frames.named if asked is None else asked).to(device)
     shown = ask(frames, frames.named).chunk.to(device)
-    prefix = learner.model.encode(batch.images, batch.tokens, batch.token_mask, learner.normal_state(batch.state))
+    reading = learner.model.read(batch.images, batch.tokens, batch.token_mask)
+    prefix = learner.model.add_state(reading, learner.normal_state(batch.state))
     noise = torch.randn(batch.chunk.shape, generator=torch.Generator().manual_seed(0)).to(device)
     return learner.chunk(learner.model.sample(prefix, noise, FLOW_STEPS)), batch.chunk, shown
 

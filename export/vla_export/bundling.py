@@ -84,8 +84,7 @@ def _graphs(
 def _answers(engine: Engine, samples: Sequence[Sample], flow_steps: int) -> list[torch.Tensor]:
     answers = []
     for sample in samples:
-        names = ("images", "tokens", "token_mask", "state")
-        prefix = engine.encode({name: getattr(sample, name).numpy() for name in names})
+        prefix = engine.encode({name: tensor.numpy() for name, tensor in sample.observed.items()})
         *_, chunk = euler_steps(engine, prefix, sample.noise.numpy(), flow_steps, Spans())
         answers.append(torch.from_numpy(chunk))
     return answers

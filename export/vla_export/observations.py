@@ -87,10 +87,12 @@ def _split(
         tokens, token_mask = tokenizer(task)
         samples.append(
             Sample(
-                images=torch.from_numpy(np.stack(images)),
-                tokens=torch.from_numpy(tokens),
-                token_mask=torch.from_numpy(token_mask),
-                state=torch.from_numpy(normalise(observation.state[None], interface.state)),
+                observed={
+                    "images": torch.from_numpy(np.stack(images)),
+                    "tokens": torch.from_numpy(tokens),
+                    "token_mask": torch.from_numpy(token_mask),
+                    "state": torch.from_numpy(normalise(observation.state[None], interface.state)),
+                },
                 noise=torch.randn(1, interface.horizon, interface.action.padded_to, generator=generator),
             )
         )

@@ -40,7 +40,8 @@ def test_what_is_trained_is_what_inference_computes(learner: Learner, batch: Bat
     together = model.velocity(chunks, times, prefix)
     for n in range(6):
         one = slice(n, n + 1)
-        alone = model.encode(batch.images[2 * n : 2 * n + 2], batch.tokens[one], batch.token_mask[one], state[one])
+        reading = model.read(batch.images[2 * n : 2 * n + 2], batch.tokens[one], batch.token_mask[one])
+        alone = model.add_state(reading, state[one])
         for one_draw in range(n * DRAWS, (n + 1) * DRAWS):
             velocity = model.velocity(chunks[one_draw][None], times[one_draw][None], alone)
             torch.testing.assert_close(velocity[0], together[one_draw], rtol=1e-4, atol=1e-5)

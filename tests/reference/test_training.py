@@ -141,7 +141,8 @@ def test_the_runtime_does_what_the_trained_model_does(
     learner = Learner(read(policy).model, frames.statistics())  # type: ignore[arg-type]  # it is a Pi0
     batch = ask(frame, frame.named)
     with torch.no_grad():
-        prefix = learner.model.encode(batch.images, batch.tokens, batch.token_mask, learner.normal_state(batch.state))
+        reading = learner.model.read(batch.images, batch.tokens, batch.token_mask)
+        prefix = learner.model.add_state(reading, learner.normal_state(batch.state))
         expected = learner.chunk(learner.model.sample(prefix, noise, bundle.manifest.flow_steps))
     np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-5)
 

@@ -35,7 +35,8 @@ def chunk(checkpoint: Checkpoint, state: Tensor, seed: int = 0, images: int = 0)
     tokens = torch.arange(48, dtype=torch.int32)[None] + 5
     padded = torch.zeros(1, 32)
     padded[0, :7] = state
-    prefix = checkpoint.model.encode(pictures.clamp(-1, 1), tokens, torch.arange(48)[None] < 9, padded)
+    images, token_mask = pictures.clamp(-1, 1), torch.arange(48)[None] < 9
+    prefix = checkpoint.model.encode({"images": images, "tokens": tokens, "token_mask": token_mask, "state": padded})
     noise = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(seed))
     return checkpoint.model.sample(prefix, noise, checkpoint.interface.flow_steps)[0, :, :7]
 

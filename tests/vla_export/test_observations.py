@@ -43,10 +43,10 @@ def test_a_captured_set_becomes_the_tensors_the_robot_would_make(interface: Inte
     for place, sample in zip((0, 2, 4, 1, 3), (*observations.calibration, *observations.held_out), strict=True):
         for n, camera in enumerate(interface.cameras):
             expected = letterbox(found.images[camera.name][place], camera.height, camera.width)
-            np.testing.assert_array_equal(sample.images[n].numpy(), expected)
-        state = unnormalise(sample.state.numpy(), interface.state)[0]
+            np.testing.assert_array_equal(sample.observed["images"][n].numpy(), expected)
+        state = unnormalise(sample.observed["state"].numpy(), interface.state)[0]
         np.testing.assert_allclose(state, found.state[place], atol=1e-5)
-        assert sample.tokens.shape == sample.token_mask.shape == (1, interface.tokenizer.max_length)
+        assert sample.observed["tokens"].shape == sample.observed["token_mask"].shape == (1, interface.tokenizer.max_length)
 
 
 def test_synthetic_observations_are_the_same_for_a_seed_and_stay_within_the_limits(interface: Interface) -> None:

@@ -14,8 +14,8 @@ _PRECISIONS = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16
 class FlowModel(Protocol):
     """What a model offers to be run as a reference; every tensor is one of `Manifest`'s, under its name."""
 
-    def encode(self, images: Any, tokens: Any, token_mask: Any, state: Any) -> dict[str, Any]:
-        """Observation tensors → every output of encode by name."""
+    def encode(self, observed: dict[str, Any]) -> dict[str, Any]:
+        """Every input of encode by name → every output of encode by name."""
         ...
 
     def denoise(self, chunk: Any, time: Any, next_time: Any, prefix: dict[str, Any]) -> Any:
@@ -44,7 +44,7 @@ class TorchEngine:
         import torch
 
         with torch.inference_mode():
-            return self._model.encode(**{name: self._tensor(array) for name, array in inputs.items()})
+            return self._model.encode({name: self._tensor(array) for name, array in inputs.items()})
 
     def denoise(
         self, chunk: NDArray[np.float32], time: float, next_time: float, prefix: dict[str, Any]

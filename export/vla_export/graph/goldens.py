@@ -18,16 +18,10 @@ def make_goldens(model: FlowModel, samples: Sequence[Sample], flow_steps: int) -
 
 
 def _golden(model: FlowModel, sample: Sample, flow_steps: int) -> GoldenSample:
-    inputs = {
-        "images": sample.images,
-        "tokens": sample.tokens,
-        "token_mask": sample.token_mask,
-        "state": sample.state,
-    }
-    prefix = model.encode(**inputs)
+    prefix = model.encode(sample.observed)
     start, end = sample.noise.new_tensor([1.0]), sample.noise.new_tensor([1.0 - 1.0 / flow_steps])
     return GoldenSample(
-        inputs={name: tensor.numpy() for name, tensor in inputs.items()},
+        inputs={name: tensor.numpy() for name, tensor in sample.observed.items()},
         noise=sample.noise.numpy(),
         prefix={name: tensor.numpy() for name, tensor in prefix.items()},
         step=model.denoise(sample.noise, start, end, prefix).numpy(),

@@ -63,12 +63,12 @@ class _Part:
 
 
 class _Encode(nn.Module):
-    def __init__(self, model: FlowModel) -> None:
+    def __init__(self, model: FlowModel, names: Sequence[str]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, tuple(names)
 
-    def forward(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model.encode(images, tokens, token_mask, state).values())
+    def forward(self, *observed: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.encode(dict(zip(self.names, observed, strict=True))).values())
 
 
 class _Denoise(nn.Module):
@@ -81,14 +81,9 @@ class _Denoise(nn.Module):
 
 
 def _parts(model: FlowModel, sample: Sample, directory: Path, graphs: Graphs) -> Iterator[tuple[_Part, Path]]:
-    observed = {
-        "images": sample.images,
-        "tokens": sample.tokens,
-        "token_mask": sample.token_mask,
-        "state": sample.state,
-    }
-    prefix = model.encode(**observed)
-    yield _Part(_Encode(model).eval(), observed, tuple(prefix)), directory / graphs.encode
+    observed = sample.observed
+    prefix = model.encode(observed)
+    yield _Part(_Encode(model, tuple(observed)).eval(), observed, tuple(prefix)), directory / graphs.encode
     time, next_time = sample.noise.new_tensor([1.0]), sample.noise.new_tensor([0.9])
     step = {"chunk": sample.noise, "time": time, "next_time": next_time}
     yield _Part(_Denoise(model, tuple(prefix)).eval(), step | prefix, ("next_chunk",)), directory / graphs.denoise

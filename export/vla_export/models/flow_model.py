@@ -26,8 +26,8 @@ class FlowModel(nn.Module, ABC):
         """Groups of stacks that are read layer by layer and so must lose the same layers."""
 
     @abstractmethod
-    def encode(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """Observation → ``prefix_mask`` and every layer's ``key_NN``, ``value_NN``."""
+    def encode(self, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The encode graph's inputs by name → ``prefix_mask`` and every layer's ``key_NN``, ``value_NN``."""
 
     @abstractmethod
     def velocity(self, chunk: Tensor, time: Tensor, prefix: Mapping[str, Tensor]) -> Tensor:

@@ -139,8 +139,9 @@ class Pi0(FlowModel):
             layers.append(past)
         return Reading(x, seen, positions[:, -1:] + 1, tuple(layers))
 
-    def encode(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> dict[str, Tensor]:
-        return self.add_state(self.read(images, tokens, token_mask), state)
+    def encode(self, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        reading = self.read(observed["images"], observed["tokens"], observed["token_mask"])
+        return self.add_state(reading, observed["state"])
 
     def add_state(self, reading: Reading, state: Tensor) -> dict[str, Tensor]:
         """The prefix: keys and values of what was read, and after them the state's (B, state width)."""

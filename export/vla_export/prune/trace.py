@@ -38,7 +38,7 @@ def layer_similarities(
     totals: dict[str, list[Tensor]] = {name: [] for name in names}
     for sample in samples:
         with _recording(chosen) as encoding:
-            prefix = model.encode(sample.images, sample.tokens, sample.token_mask, sample.state)
+            prefix = model.encode(sample.observed)
         with _recording(chosen) as flowing:
             model.sample(prefix, sample.noise, flow_steps)
         for name in names:

@@ -45,11 +45,10 @@ def test_a_branch_with_zero_b_leaves_its_linear_alone(policy: Pi0, files: Any) -
     tensors = {key: torch.zeros_like(t) if key.endswith(".B") else t for key, t in files.tensors().items()}
     tensors["model.trained.action_out_proj.B"] = torch.ones(8, 6)
     (sample,) = toy_samples(1)
-    observation = (sample.images, sample.tokens, sample.token_mask, sample.state)
-    before = policy.encode(*observation)
+    before = policy.encode(sample.observed)
     actions = sample_actions(policy, sample, FLOW_STEPS)
     apply_exact(policy, read_lora_sp(files.write(tensors)), files.modules)
-    after = policy.encode(*observation)
+    after = policy.encode(sample.observed)
     assert all(torch.allclose(before[name].float(), after[name].float(), atol=1e-5) for name in before)
     assert not torch.allclose(actions, sample_actions(policy, sample, FLOW_STEPS), atol=1e-2)
 

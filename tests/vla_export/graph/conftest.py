@@ -50,10 +50,12 @@ def random_samples(count: int, seed: int = 0) -> list[Sample]:
     generator = torch.Generator().manual_seed(seed)
     return [
         Sample(
-            images=torch.rand(2, 3, 8, 8, generator=generator) * 2 - 1,
-            tokens=torch.randint(0, 40, (1, 4), generator=generator).int(),
-            token_mask=torch.arange(4)[None] < 4 - n % 4,
-            state=torch.randn(1, 8, generator=generator),
+            observed={
+                "images": torch.rand(2, 3, 8, 8, generator=generator) * 2 - 1,
+                "tokens": torch.randint(0, 40, (1, 4), generator=generator).int(),
+                "token_mask": torch.arange(4)[None] < 4 - n % 4,
+                "state": torch.randn(1, 8, generator=generator),
+            },
             noise=torch.randn(1, 5, 8, generator=generator),
         )
         for n in range(count)

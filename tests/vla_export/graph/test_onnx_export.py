@@ -125,8 +125,9 @@ class Averager(FlowModel):
     def coupled(self) -> tuple[tuple[str, ...], ...]:
         return ()
 
-    def encode(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> dict[str, Tensor]:
-        key = (images.mean() + tokens.float().mean())[None, None, None, None]
+    def encode(self, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        key = (observed["images"].mean() + observed["tokens"].float().mean())[None, None, None, None]
+        token_mask = observed["token_mask"]
         if self.branch and key.sum() > 0:
             key = key + 1
         return {"prefix_mask": token_mask.logical_not().logical_not(), "key_00": key, "value_00": key * 2}
@@ -137,9 +138,13 @@ class Averager(FlowModel):
 
 
 def sample() -> Sample:
-    return Sample(
-        torch.rand(1, 3, 4, 4), torch.ones(1, 4).int(), torch.ones(1, 4).bool(), torch.ones(1, 2), torch.ones(1, 3, 2)
-    )
+    observed = {
+        "images": torch.rand(1, 3, 4, 4),
+        "tokens": torch.ones(1, 4).int(),
+        "token_mask": torch.ones(1, 4).bool(),
+        "state": torch.ones(1, 2),
+    }
+    return Sample(observed, torch.ones(1, 3, 2))
 
 
 def test_an_input_that_nothing_reads_stays(tmp_path):

@@ -56,7 +56,7 @@ def test_only_the_prefix_changes_its_type():
     sample = random_samples(1)[0]
     halved = half(random_policy())
     with torch.no_grad():
-        prefix = halved.encode(sample.images, sample.tokens, sample.token_mask, sample.state)
+        prefix = halved.encode(sample.observed)
         chunk = halved.denoise(sample.noise, torch.ones(1), torch.zeros(1), prefix)
     assert prefix.pop("prefix_mask").dtype is torch.bool
     assert {tensor.dtype for tensor in prefix.values()} == {torch.float16}

@@ -46,7 +46,7 @@ def encode(checkpoint: Checkpoint, golden: dict[str, Tensor], **changed: Tensor)
         "token_mask": golden["token_mask"],
         "state": golden["state"],
     }
-    return checkpoint.model.encode(**(inputs | changed))
+    return checkpoint.model.encode(inputs | changed)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -101,9 +101,8 @@ def test_from_camera_frames_to_the_robots_units(checkpoint: Checkpoint, golden: 
     np.testing.assert_array_equal(token_mask, golden["token_mask"].numpy())
     state = normalise(golden["raw_state"].numpy()[None], interface.state)
     np.testing.assert_allclose(state, golden["state"].numpy(), rtol=1e-6, atol=1e-6)
-    prefix = checkpoint.model.encode(
-        torch.from_numpy(images), torch.from_numpy(tokens), torch.from_numpy(token_mask), torch.from_numpy(state)
-    )
+    observed = {"images": images, "tokens": tokens, "token_mask": token_mask, "state": state}
+    prefix = checkpoint.model.encode({name: torch.from_numpy(array) for name, array in observed.items()})
     chunk = checkpoint.model.sample(prefix, golden["noise"], interface.flow_steps)
     actions = unnormalise(chunk.numpy(), interface.action)
     assert relative_error(torch.from_numpy(actions).float(), golden["actions"]) < 1e-4

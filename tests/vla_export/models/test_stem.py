@@ -79,9 +79,8 @@ def test_onnx_runtime_computes_what_pytorch_computes(
     graphs = export_graphs(model, sample, tmp_path, precision)  # type: ignore[arg-type]  # one of the two
     session = onnxruntime.InferenceSession(str(tmp_path / graphs.encode))
     names = [output.name for output in session.get_outputs()]
-    inputs = ("images", "tokens", "token_mask", "state")
-    found = dict(zip(names, session.run(None, {n: getattr(sample, n).numpy() for n in inputs}), strict=True))
-    prefix = model.encode(sample.images, sample.tokens, sample.token_mask, sample.state)
+    found = dict(zip(names, session.run(None, {n: t.numpy() for n, t in sample.observed.items()}), strict=True))
+    prefix = model.encode(sample.observed)
     for name in names[1:]:
         difference = torch.from_numpy(found[name]).float() - prefix[name]
         assert float(difference.norm() / prefix[name].norm()) < tolerance, name

@@ -37,7 +37,7 @@ def mask_layers(stack: Stack, removed: set[int]) -> None:
 def encode(model: Pi0, seed: int) -> dict[str, Tensor]:
     (sample,) = toy_samples(1, seed)
     with torch.no_grad():
-        return model.encode(sample.images, sample.tokens, sample.token_mask, sample.state)
+        return model.encode(sample.observed)
 
 
 @settings(deadline=None, max_examples=25)

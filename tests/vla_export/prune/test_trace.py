@@ -17,7 +17,7 @@ from vla_runtime.errors import WorkFailed
 
 def language_states(model: Pi0, sample: Sample) -> list[Tensor]:
     """The language stack alone, over the tokens that are there: without padding no mask is needed."""
-    x = model.embed(sample.images, sample.tokens[:, sample.token_mask[0]])
+    x = model.embed(sample.observed["images"], sample.observed["tokens"][:, sample.observed["token_mask"][0]])
     rope = rotation(torch.arange(x.shape[1])[None], model.config.language.head_dim)
     states = [x[0]]
     for layer in model.language:
@@ -28,7 +28,7 @@ def language_states(model: Pi0, sample: Sample) -> list[Tensor]:
 
 def expert_states(model: Pi0, sample: Sample) -> list[list[Tensor]]:
     """The expert over the chunk, once for each flow step."""
-    prefix = model.encode(sample.images, sample.tokens, sample.token_mask, sample.state)
+    prefix = model.encode(sample.observed)
     positions = prefix["prefix_mask"].int().sum(1, keepdim=True) + torch.arange(5)
     rope = rotation(positions, model.config.expert.head_dim)
     visible = additive(torch.cat((prefix["prefix_mask"], torch.ones(1, 5, dtype=torch.bool)), dim=1))
@@ -69,10 +69,10 @@ def test_cameras_in_one_batch_are_sequences_of_their_own() -> None:
         layer_similarities(
             model,
             ("vision",),
-            [Sample(image[None], sample.tokens, sample.token_mask, sample.state, sample.noise)],
+            [Sample({**sample.observed, "images": image[None]}, sample.noise)],
             FLOW_STEPS,
         )["vision"]
-        for image in sample.images
+        for image in sample.observed["images"]
     ]
     torch.testing.assert_close(together, torch.stack(apart).mean(0), rtol=1e-5, atol=1e-6)
 

@@ -1,10 +1,13 @@
 """What LeRobot 0.6.1 makes of a few images: the golden file that `letterbox` is compared with.
 
-Run in an environment with ``lerobot[pi]==0.6.1`` (Python 3.12):
+Run in an environment with ``lerobot[pi,smolvla]==0.6.1`` (Python 3.12):
 
     python tests/oracles/letterbox_lerobot.py tests/vla_runtime/policy/data/letterbox_lerobot_0.6.1.npz
 
-Each case is the path of PI0Policy._preprocess_images: float32 in [0, 1], resize_with_pad_torch, then x * 2 - 1.
+Each case is an image and what becomes of it on two paths, both from float32 in [0, 1] and to x * 2 - 1:
+
+- ``both``: PI0Policy._preprocess_images, by resize_with_pad_torch;
+- ``left_top``: SmolVLAPolicy.prepare_images, by resize_with_pad with a pad_value of 0.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import sys
 
 import numpy as np
 import torch
-from lerobot.policies.common.vla_utils import resize_with_pad_torch
+from lerobot.policies.common.vla_utils import resize_with_pad, resize_with_pad_torch
 
 # (image height, width), (policy height, width): wider, taller, odd padding, enlarged, same size, not square
 CASES = (
@@ -26,11 +29,16 @@ CASES = (
 )
 
 
-def preprocess(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def both(image: np.ndarray, height: int, width: int) -> np.ndarray:
     pixels = torch.from_numpy(image).to(torch.float32)[None] / 255
     if pixels.shape[1:3] != (height, width):
         pixels = resize_with_pad_torch(pixels, height, width)
     return (pixels * 2.0 - 1.0)[0].permute(2, 0, 1).numpy()
+
+
+def left_top(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    pixels = torch.from_numpy(image).to(torch.float32).permute(2, 0, 1)[None] / 255
+    return (resize_with_pad(pixels, height, width, pad_value=0) * 2.0 - 1.0)[0].numpy()
 
 
 def main(path: str) -> None:
@@ -39,7 +47,8 @@ def main(path: str) -> None:
     for n, (shape, target) in enumerate(CASES):
         image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
         arrays[f"image_{n}"] = image
-        arrays[f"boxed_{n}"] = preprocess(image, *target)
+        arrays[f"both_{n}"] = both(image, *target)
+        arrays[f"left_top_{n}"] = left_top(image, *target)
     np.savez_compressed(path, **arrays)
 
 

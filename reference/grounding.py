@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from reference.demonstration_data import Batch
 from reference.vocabulary import named_cube
-from vla_export.models.blocks import RMSNorm
-from vla_export.models.pi0 import Reading
+from vla_export.models.norms import RMSNorm
+from vla_export.models.paligemma import Reading
 
 CENTRE = (0.27, 0.0, 0.02)  # [m], of where cubes lie
 SCALE = 0.05  # [m]: an error of this size is where the loss turns from square to linear

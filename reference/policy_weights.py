@@ -20,7 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vla_export.models.blocks import MLP, GatedMLP, Layer, RMSNorm, StackSize
+from vla_export.models.blocks import MLP, GatedMLP, Layer, StackSize
+from vla_export.models.norms import RMSNorm
 from vla_export.models.pi0 import Pi0, Pi0Config
 
 DIMENSIONS = 7

@@ -4,7 +4,8 @@
 
 Its two graphs have the tensors of every flow-matching bundle. The chunk starts at the observed state and drifts by
 ``ramp`` until its end (joints only), or is a ``goal`` from its first action on; pixels and words move it by a
-thousandth, so that losing one of them shows.
+thousandth, so that losing one of them shows. A policy that reads the state in its text cannot compute with it: its
+chunk starts in the middle of the state's statistics.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -34,8 +35,10 @@ from vla_runtime.bundle.manifest import (
     Space,
     Stage,
     Tokenizer,
+    Unit,
 )
 from vla_runtime.bundle.writing import BundleWriter
+from vla_runtime.policy.units import from_si
 
 JOINTS = ("joint1", "joint2", "joint3", "joint4", "joint5", "joint6", "gripper")
 LOWER = (-2.618, 0.0, -2.967, -1.745, -1.22, -2.0944, 0.0)
@@ -44,6 +47,8 @@ MEAN = (0.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.03)
 STD = (0.3, 0.4, 0.4, 0.3, 0.3, 0.3, 0.02)
 WIDTH = 8
 MAX_TOKENS = 24
+MAX_TOKENS_WITH_STATE = 96
+STATE_BINS = 256
 VOCABULARY = 320
 
 
@@ -58,32 +63,44 @@ def write_toy_bundle(
     precisions: Sequence[Precision] = ("fp32",),
     ramp: float = 0.02,
     goal: Sequence[float] | None = None,
+    units: tuple[Unit, Unit] = ("rad", "m"),
+    quantity: Literal["joints", "end_pose"] = "joints",
+    relative: bool = False,
+    state_in_text: bool = False,
+    padding: Literal["both", "left_top"] = "both",
 ) -> Path:
     """Write the bundle and return its path.
 
     ramp: how far each joint drifts over one chunk, in [rad].
     goal: six joints in [rad] and the gripper in [m], asked for at once whatever the state; by default there is none.
+    units: what the policy speaks of joints and of the gripper.
+    relative: whether the joints of its actions are relative to the state; its graphs stay the same.
     """
+    max_tokens = MAX_TOKENS_WITH_STATE if state_in_text else MAX_TOKENS
+    state = _space(units, quantity)
     with BundleWriter(target) as writer:
         _write_tokenizer(writer.root / "tokenizer.json")
         graphs: dict[Precision, Graphs] = {}
         for precision in precisions:
             suffix = "" if precision == "fp32" else f".{precision}"
             graphs[precision] = Graphs(encode=f"encode{suffix}.onnx", denoise=f"denoise{suffix}.onnx")
-            dtype = np.dtype(np.float32 if precision == "fp32" else np.float16)
-            onnx.save(_encode_graph(len(cameras), size, dtype), writer.root / graphs[precision].encode)
-            onnx.save(_denoise_graph(len(cameras), horizon, ramp, goal, dtype), writer.root / graphs[precision].denoise)
-        write_golden(writer.root / "golden.safetensors", _golden(writer.root, len(cameras), size, horizon, flow_steps))
+            dtype = np.dtype(np.float16 if precision == "fp16" else np.float32)
+            encode = _encode_graph(len(cameras), size, max_tokens, state_in_text, dtype)
+            denoise = _denoise_graph(len(cameras) + max_tokens + 1, horizon, ramp, goal, dtype)
+            onnx.save(encode, writer.root / graphs[precision].encode)
+            onnx.save(denoise, writer.root / graphs[precision].denoise)
+        golden = _golden(*(writer.root / file for file in _reference(graphs)), horizon, flow_steps)
+        write_golden(writer.root / "golden.safetensors", golden)
         writer.finish(
             lambda files: Manifest(
                 family="toy",
-                cameras=tuple(Camera(name=name, height=size, width=size) for name in cameras),
-                state=_space(),
-                action=_space(),
+                cameras=tuple(Camera(name=name, height=size, width=size, padding=padding) for name in cameras),
+                state=state,
+                action=state.model_copy(update={"relative": (True,) * 6 + (False,)}) if relative else state,
                 horizon=horizon,
                 rate=rate,
                 flow_steps=flow_steps,
-                tokenizer=Tokenizer(file="tokenizer.json", max_length=MAX_TOKENS, pad_id=0, bos_id=1),
+                tokenizer=_tokenizer(state_in_text, max_tokens),
                 graphs=graphs,
                 provenance=Provenance(
                     exporter="toy",
@@ -97,15 +114,36 @@ def write_toy_bundle(
     return Path(target)
 
 
-def _space() -> Space:
-    return Space(
-        dimensions=tuple(
-            Dimension(name=name, unit="m" if name == "gripper" else "rad", lower=lower, upper=upper)
-            for name, lower, upper in zip(JOINTS, LOWER, UPPER, strict=True)
-        ),
-        normalisation=Normalisation(mode="mean_std", mean=MEAN, std=STD),
+def _space(units: tuple[Unit, Unit], quantity: Literal["joints", "end_pose"]) -> Space:
+    space = Space(
+        dimensions=tuple(Dimension(name=name, unit=units[name == "gripper"]) for name in JOINTS),
+        normalisation=Normalisation(mode="identity", offset=(0.0,) * 7, scale=(1.0,) * 7),
         padded_to=WIDTH,
+        quantity=quantity,
     )
+    lower, upper, mean, std = (from_si(np.array(values), space).tolist() for values in (LOWER, UPPER, MEAN, STD))
+    return space.model_copy(
+        update={
+            "dimensions": tuple(
+                Dimension(name=d.name, unit=d.unit, lower=low, upper=high)
+                for d, low, high in zip(space.dimensions, lower, upper, strict=True)
+            ),
+            "normalisation": Normalisation(mode="mean_std", offset=mean, scale=std),
+        }
+    )
+
+
+def _tokenizer(state_in_text: bool, max_tokens: int) -> Tokenizer:
+    common: dict[str, Any] = {"file": "tokenizer.json", "max_length": max_tokens, "pad_id": 0, "bos_id": 1}
+    if not state_in_text:
+        return Tokenizer(**common)
+    template = "Task: {task}, State: {state};\nAction: "
+    return Tokenizer(**common, template=template, plain_task=True, state_bins=STATE_BINS)
+
+
+def _reference(graphs: dict[Precision, Graphs]) -> tuple[str, str]:
+    precision: Precision = "fp32" if "fp32" in graphs else next(iter(graphs))
+    return graphs[precision].encode, graphs[precision].denoise
 
 
 def _write_tokenizer(path: Path) -> None:
@@ -124,16 +162,18 @@ def _write_tokenizer(path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def _encode_graph(cameras: int, size: int, dtype: np.dtype[Any]) -> onnx.ModelProto:
-    """Prefix positions: one per camera (its mean pixel), one per token (its scaled id), the state."""
+def _encode_graph(
+    cameras: int, size: int, max_tokens: int, state_in_text: bool, dtype: np.dtype[Any]
+) -> onnx.ModelProto:
+    """Prefix positions: one per camera (its mean pixel), one per token (its scaled id), the state or zeros."""
     kind = helper.np_dtype_to_tensor_dtype(dtype)
-    length = cameras + MAX_TOKENS + 1
+    length = cameras + max_tokens + 1
     constants = {
         "pixel_axes": np.array([1, 2, 3], np.int64),
         "pixel_rows": np.array([1, 1, cameras, 1], np.int64),
         "pixel_wide": np.array([1, 1, cameras, WIDTH], np.int64),
-        "token_rows": np.array([1, 1, MAX_TOKENS, 1], np.int64),
-        "token_wide": np.array([1, 1, MAX_TOKENS, WIDTH], np.int64),
+        "token_rows": np.array([1, 1, max_tokens, 1], np.int64),
+        "token_wide": np.array([1, 1, max_tokens, WIDTH], np.int64),
         "state_row": np.array([1, 1, 1, WIDTH], np.int64),
         "token_scale": np.array(1 / VOCABULARY, dtype),
         "half": np.array(0.5, dtype),
@@ -155,16 +195,20 @@ def _encode_graph(cameras: int, size: int, dtype: np.dtype[Any]) -> onnx.ModelPr
         helper.make_node("Mul", ["key_00", "half"], ["value_00"]),
         helper.make_node("Concat", ["always", "token_mask", "always_state"], ["prefix_mask"], axis=1),
     ]
+    inputs = {
+        "images": (TensorProto.FLOAT, (cameras, 3, size, size)),
+        "tokens": (TensorProto.INT32, (1, max_tokens)),
+        "token_mask": (TensorProto.BOOL, (1, max_tokens)),
+    }
+    if state_in_text:
+        constants["state"] = np.zeros((1, WIDTH), np.float32)
+    else:
+        inputs["state"] = (TensorProto.FLOAT, (1, WIDTH))
     return _model(
         "encode",
         nodes,
         constants,
-        inputs={
-            "images": (TensorProto.FLOAT, (cameras, 3, size, size)),
-            "tokens": (TensorProto.INT32, (1, MAX_TOKENS)),
-            "token_mask": (TensorProto.BOOL, (1, MAX_TOKENS)),
-            "state": (TensorProto.FLOAT, (1, WIDTH)),
-        },
+        inputs=inputs,
         outputs={
             "prefix_mask": (TensorProto.BOOL, (1, length)),
             "key_00": (kind, (1, 1, length, WIDTH)),
@@ -174,11 +218,10 @@ def _encode_graph(cameras: int, size: int, dtype: np.dtype[Any]) -> onnx.ModelPr
 
 
 def _denoise_graph(
-    cameras: int, horizon: int, ramp: float, goal: Sequence[float] | None, dtype: np.dtype[Any]
+    length: int, horizon: int, ramp: float, goal: Sequence[float] | None, dtype: np.dtype[Any]
 ) -> onnx.ModelProto:
     """Velocity (x - target) / (t + 0.01): the straight path to the target, keeping a hundredth of the noise."""
     kind = helper.np_dtype_to_tensor_dtype(dtype)
-    length = cameras + MAX_TOKENS + 1
     drift = np.zeros((1, horizon, WIDTH))
     drift[0, :, :6] = np.linspace(0, ramp, horizon)[:, None] / np.array(STD[:6])
     if goal is not None:
@@ -251,18 +294,20 @@ def _model(
     return model
 
 
-def _golden(root: Path, cameras: int, size: int, horizon: int, flow_steps: int) -> list[GoldenSample]:
-    encode = ReferenceEvaluator(onnx.load(root / "encode.onnx"))
-    denoise = ReferenceEvaluator(onnx.load(root / "denoise.onnx"))
+def _golden(encode_file: Path, denoise_file: Path, horizon: int, flow_steps: int) -> list[GoldenSample]:
+    encode, denoise = ReferenceEvaluator(onnx.load(encode_file)), ReferenceEvaluator(onnx.load(denoise_file))
+    shapes = {i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim) for i in encode.proto_.graph.input}
+    max_tokens = shapes["tokens"][1]
     rng = np.random.default_rng(0)
     samples = []
-    for length in (6, MAX_TOKENS):
+    for length in (6, max_tokens):
         inputs = {
-            "images": rng.uniform(-1, 1, (cameras, 3, size, size)).astype(np.float32),
-            "tokens": rng.integers(1, VOCABULARY, (1, MAX_TOKENS)).astype(np.int32),
-            "token_mask": np.arange(MAX_TOKENS)[None] < length,
-            "state": rng.normal(size=(1, WIDTH)).astype(np.float32),
+            "images": rng.uniform(-1, 1, shapes["images"]).astype(np.float32),
+            "tokens": rng.integers(1, VOCABULARY, (1, max_tokens)).astype(np.int32),
+            "token_mask": np.arange(max_tokens)[None] < length,
         }
+        if "state" in shapes:
+            inputs["state"] = rng.normal(size=(1, WIDTH)).astype(np.float32)
         prefix = dict(zip(("prefix_mask", "key_00", "value_00"), encode.run(None, inputs), strict=True))
         noise = rng.normal(size=(1, horizon, WIDTH)).astype(np.float32)
         chunks = [noise]

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from vla_runtime.arms.arm import JOINT_NAMES
 from vla_runtime.bundle.bundle import Bundle
 from vla_runtime.bundle.manifest import Manifest, Space
+from vla_runtime.engines.choice import onnxruntime_precision
 from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vla_runtime.errors import BadInput
+from vla_runtime.policy.joint_space import joint_names
 from vla_runtime.policy.policy import Observation, Policy
 from vla_runtime.profiling.latency import latency
 
 CAMERAS = ("side", "wrist")
 RATE = 10.0  # [Hz], of the actions in every episode
-_UNITS = ("rad",) * 6 + ("m",)
 
 
 class Pilot(Protocol):
@@ -50,8 +51,9 @@ class Pilot(Protocol):
 
 
 class BundlePilot:
-    """A bundle on one thread of ONNX Runtime in fp32: half of every chunk is executed, and noise follows the seed.
+    """A bundle on one thread of ONNX Runtime, in fp32 where it has that: half of every chunk is executed.
 
+    Noise follows the seed of the episode.
     size: height and width of the pictures the episode shall render, in [px].
     """
 
@@ -59,7 +61,7 @@ class BundlePilot:
         """Raises `BadInput` for a bundle that is not for this arm and these cameras."""
         check_fit(bundle)
         manifest = bundle.manifest
-        self._policy = Policy(bundle, OnnxRuntimeEngine(bundle, "fp32", threads=1))
+        self._policy = Policy(bundle, OnnxRuntimeEngine(bundle, onnxruntime_precision(bundle), threads=1))
         self._noise_shape = (1, manifest.horizon, manifest.action.padded_to)
         self._noise = np.random.default_rng(0)
         self.size = picture_size(manifest)
@@ -125,7 +127,11 @@ def check_fit(bundle: Bundle) -> None:
 
 
 def _check_space(bundle: Bundle, what: str, space: Space) -> None:
-    found = [f"{dimension.name} [{dimension.unit}]" for dimension in space.dimensions]
-    expected = [f"{name} [{unit}]" for name, unit in zip(JOINT_NAMES, _UNITS, strict=True)]
-    if found != expected:
-        raise BadInput(f"{bundle.root}: the policy's {what} is {', '.join(found)}; this arm's is {', '.join(expected)}")
+    try:
+        found = joint_names(what, space)
+    except BadInput as error:
+        raise BadInput(f"{bundle.root}: {error}") from error
+    if found != list(JOINT_NAMES):
+        raise BadInput(
+            f"{bundle.root}: the policy's {what} is {', '.join(found)}; this arm's is {', '.join(JOINT_NAMES)}"
+        )

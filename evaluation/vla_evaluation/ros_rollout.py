@@ -46,7 +46,7 @@ def roll_out_over_ros(case: Case, episode: Episode, bundle: Bundle, directory: P
         "policy_node": {
             "chunk_rate": RATE / executed_of(manifest.horizon),
             "engine": "onnxruntime",
-            "precision": "fp32",
+            "precision": "auto",
             "diagnostics_rate": _DIAGNOSTICS_RATE,
         },
     }

@@ -81,10 +81,33 @@ def test_other_joints(tmp_path: Path) -> None:
     def change_unit(manifest: dict[str, Any]) -> None:
         manifest["state"]["dimensions"][6]["unit"] = "1"
 
-    with pytest.raises(BadInput, match=r"action is shoulder \[rad\], joint2"):
+    def turn_round(manifest: dict[str, Any]) -> None:
+        manifest["state"]["dimensions"].reverse()
+
+    with pytest.raises(BadInput, match=r"named: the policy's action has 'shoulder' in rad; this arm has joint1"):
         open_bundle(edited(write_toy_bundle(tmp_path / "named"), rename))
-    with pytest.raises(BadInput, match=r"state is .*gripper \[1\]; this arm's is"):
+    with pytest.raises(BadInput, match=r"the policy's state has 'gripper' in 1"):
         open_bundle(edited(write_toy_bundle(tmp_path / "unit"), change_unit))
+    with pytest.raises(BadInput, match=r"state is gripper, .* joint1; this arm's is joint1, .* gripper"):
+        open_bundle(edited(write_toy_bundle(tmp_path / "order"), turn_round))
+    with pytest.raises(BadInput, match=r"pose of the end effector"):
+        open_bundle(write_toy_bundle(tmp_path / "pose", quantity="end_pose"))
+
+
+def test_a_policy_that_speaks_the_sdks_integers_moves_the_arm_as_one_that_speaks_radians(
+    pilot: BundlePilot, tmp_path: Path
+) -> None:
+    integers = BundlePilot(open_bundle(write_toy_bundle(tmp_path / "integers", units=("0.001deg", "0.001mm"))))
+    for one in (pilot, integers):
+        one.begin("reach the red cube", 0)
+    expected = pilot.chunk(IMAGES, np.array(HOME))
+    np.testing.assert_allclose(integers.chunk(IMAGES, np.array(HOME)), expected, atol=1e-6)
+
+
+def test_a_bundle_without_float32_is_flown_in_what_it_has(tmp_path: Path) -> None:
+    lean = BundlePilot(open_bundle(write_toy_bundle(tmp_path / "lean", precisions=("int8",))))
+    lean.begin("reach the red cube", 0)
+    assert lean.chunk(IMAGES, np.array(HOME)).shape == (16, 7)
 
 
 def test_no_bundle(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -20,9 +20,9 @@ from vla_runtime.bundle.bundle import Bundle
 from vla_runtime.bundle.default import default_bundle
 from vla_runtime.bundle.gates import CHUNK_ERROR
 from vla_runtime.bundle.golden import read_golden
-from vla_runtime.bundle.manifest import Dimension, Manifest, Precision, Space
+from vla_runtime.bundle.manifest import Camera, Dimension, Manifest, Precision, Space
 from vla_runtime.bundle.parity import Parity, compare
-from vla_runtime.engines.choice import PREFERENCES, open_engine, smallest_precision
+from vla_runtime.engines.choice import PREFERENCES, TENSORRT_PRECISIONS, open_engine, tensorrt_precision
 from vla_runtime.errors import WorkFailed
 
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = verbs.add_parser("verify", help="digests, and parity with PyTorch on the golden samples")
     verify.add_argument("--engine", choices=PREFERENCES, default="onnxruntime")
     build = verbs.add_parser("build", help="TensorRT engines for this machine, into the engine cache")
-    build.add_argument("--precision", choices=get_args(Precision), help="default: the smallest in the bundle")
+    build.add_argument("--precision", choices=TENSORRT_PRECISIONS, help="default: the smallest in the bundle")
     for verb in (inspect, verify, build):
         verb.add_argument("bundle", nargs="?", type=Path, help="default: $VLA_BUNDLE, else the last one exported here")
         verb.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _inspect(bundle, arguments.json)
     if arguments.verb == "verify":
         return _verify(bundle, arguments.engine, arguments.json)
-    return _build(bundle, arguments.precision or smallest_precision(bundle), arguments.json)
+    return _build(bundle, arguments.precision or tensorrt_precision(bundle), arguments.json)
 
 
 def _inspect(bundle: Bundle, as_json: bool) -> int:
@@ -76,12 +76,13 @@ def _overview(root: Path, manifest: Manifest, size: int) -> Table:
     origin = manifest.provenance
     rows = {
         "family": manifest.family,
-        "cameras": ", ".join(f"{c.name} {c.width}×{c.height} {c.layout}" for c in manifest.cameras),
+        "cameras": "\n".join(_camera(camera) for camera in manifest.cameras),
         "state": _space(manifest.state),
         "action": _space(manifest.action),
         "chunk": f"{manifest.horizon} actions at {manifest.rate:g} Hz ({manifest.horizon / manifest.rate:g} s), "
         f"{manifest.flow_steps} flow steps",
-        "task": f"at most {manifest.tokenizer.max_length} tokens",
+        "task": f"at most {manifest.tokenizer.max_length} tokens"
+        + (", the state among them" if manifest.tokenizer.state_bins else ""),
         "precisions": ", ".join(manifest.graphs),
         "size": f"{size / 1e6:,.1f} MB in {len(manifest.files)} files",
         "checkpoint": f"{origin.checkpoint} ({origin.checkpoint_sha256[:16]})",
@@ -93,8 +94,18 @@ def _overview(root: Path, manifest: Manifest, size: int) -> Table:
     return table
 
 
+def _camera(camera: Camera) -> str:
+    bars = {"both": "on both sides", "left_top": "on the left and top"}[camera.padding]
+    size = f"{camera.width}×{camera.height}"
+    return f"{camera.name} {size} {camera.layout}, {camera.resize} resize, bars of {camera.bars:g} {bars}"
+
+
 def _space(space: Space) -> str:
-    return "\n".join(f"{d.name} [{d.unit}]{_limits(d)}" for d in space.dimensions)
+    lines = [{"joints": "joint positions", "end_pose": "pose of the end effector"}[space.quantity]]
+    relative = space.relative or (False,) * len(space.dimensions)
+    for d, to_state in zip(space.dimensions, relative, strict=True):
+        lines.append(f"{d.name} [{d.unit}]{_limits(d)}{', relative to the state' if to_state else ''}")
+    return "\n".join(lines)
 
 
 def _limits(dimension: Dimension) -> str:
@@ -115,7 +126,10 @@ def _stages(manifest: Manifest) -> Table:
 def _verify(bundle: Bundle, preference: str, as_json: bool) -> int:
     samples = read_golden(bundle.path(bundle.manifest.golden))
     results: dict[Precision, Parity] = {}
+    left_out = [p for p in bundle.manifest.graphs if preference == "tensorrt" and p not in TENSORRT_PRECISIONS]
     for precision in bundle.manifest.graphs:
+        if precision in left_out:
+            continue
         engine, _ = open_engine(bundle, preference, precision)
         results[precision] = compare(engine, samples, bundle.manifest.flow_steps)
     if as_json:
@@ -129,6 +143,9 @@ def _verify(bundle: Bundle, preference: str, as_json: bool) -> int:
                 f"{parity.chunk:.2e}, at most {CHUNK_ERROR[precision]:.0e} allowed; largest in {parity.prefix_worst} "
                 f"({parity.prefix:.2e})"
             )
+    if left_out:
+        print(f"skipped: {', '.join(left_out)} graphs, which TensorRT does not run", file=sys.stderr)
+        return command.PART_SKIPPED
     return command.DONE
 
 

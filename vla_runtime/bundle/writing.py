@@ -47,14 +47,10 @@ class BundleWriter:
 
         ``build_manifest`` gets the SHA-256 of every file by its path inside the bundle.
         """
-        files = {
-            path.relative_to(self.root).as_posix(): sha256(path)
-            for path in sorted(self.root.rglob("*"))
-            if not path.is_dir()
-        }
-        manifest = build_manifest(files)
+        digests = {path: sha256(path) for path in sorted(self.root.rglob("*")) if not path.is_dir()}
+        manifest = build_manifest({path.relative_to(self.root).as_posix(): digests[path] for path in digests})
         (self.root / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        Bundle.open(self.root)
+        Bundle.open(self.root, digests.__getitem__)  # a large bundle takes long to read: once is enough
         self._rename_into_place()
         return Bundle(self._target, manifest)
 

@@ -44,8 +44,13 @@ class OnnxRuntimeEngine:
     ``device`` is where it really computes, ``cuda`` or ``cpu``: a CUDA provider that does not load is left out.
     """
 
-    def __init__(self, bundle: Bundle, precision: Precision = "fp32", threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, precision: Precision = "fp32", threads: int | None = None, optimise: bool = True
+    ) -> None:
         """``threads``: how many one inference may use; by default all cores but one, which the control loop needs.
+
+        ``optimise=False`` runs the graphs as they lie on disk, slower, with their weights mapped from there: the
+        optimiser reads them all, and on a CPU keeps a float32 copy of every float16 one.
 
         Raises `BadInput` for a precision the bundle lacks, and for graphs that ONNX Runtime cannot load or that are
         not the ones the manifest describes.
@@ -53,8 +58,8 @@ class OnnxRuntimeEngine:
         graphs = bundle.manifest.graphs
         if precision not in graphs:
             raise BadInput(f"{bundle.root} has no {precision} graphs, it has {', '.join(graphs)}: export it with them")
-        self._encode = _session(bundle.path(graphs[precision].encode), threads)
-        self._denoise = _session(bundle.path(graphs[precision].denoise), threads)
+        self._encode = _session(bundle.path(graphs[precision].encode), threads, optimise)
+        self._denoise = _session(bundle.path(graphs[precision].denoise), threads, optimise)
         self.device = "cuda" if self._encode.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
         self._name = f"onnxruntime {self.device.upper()} {precision}"
         self._encode_types = _input_types(self._encode)
@@ -100,16 +105,10 @@ class OnnxRuntimeEngine:
     def _check_contract(self, bundle: Bundle) -> None:
         """Refuse graphs whose tensors are not those the manifest promises, before the arm depends on them."""
         manifest = bundle.manifest
-        camera, length = manifest.cameras[0], manifest.tokenizer.max_length
         chunk = [1, manifest.horizon, manifest.action.padded_to]
         prefix = _shapes(self._encode.get_outputs())
         expected = {
-            "encode": {
-                "images": [len(manifest.cameras), 3, camera.height, camera.width],
-                "tokens": [1, length],
-                "token_mask": [1, length],
-                "state": [1, manifest.state.padded_to],
-            },
+            "encode": {name: list(shape) for name, shape in manifest.encode_inputs().items()},
             "denoise": {"chunk": chunk, "time": [1], "next_time": [1], **prefix},
             "denoise's result": {"next_chunk": chunk},
         }
@@ -127,9 +126,11 @@ class OnnxRuntimeEngine:
                     )
 
 
-def _session(path: Path, threads: int | None) -> ort.InferenceSession:
+def _session(path: Path, threads: int | None, optimise: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) - 1) if threads is None else threads
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Threads that spin while they wait take their core from the process that moves the arm.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")

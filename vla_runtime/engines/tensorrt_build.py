@@ -72,9 +72,12 @@ def build(bundle: Bundle, precision: Precision, progress: Callable[[], None] | N
     """The plans of both graphs in one precision, encode first: from the cache, or built into it.
 
     With a GPU they are for that GPU; without one (TensorRT-RTX alone) for every GPU from Ampere on. ``progress`` is
-    called after each graph. Raises `BadInput` for a precision the bundle lacks; `WorkFailed` where no library can
-    build, for a graph it cannot parse (naming the node) or build, and for one whose types are not the precision's.
+    called after each graph. Raises `BadInput` for int8 and for a precision the bundle lacks; `WorkFailed` where no
+    library can build, for a graph it cannot parse (naming the node) or build, and for one whose types are not the
+    precision's.
     """
+    if precision == "int8":
+        raise BadInput("TensorRT builds no int8 engines from these graphs: choose fp16 or fp32, or use ONNX Runtime")
     if precision not in bundle.manifest.graphs:
         available_ones = ", ".join(bundle.manifest.graphs)
         raise BadInput(f"{bundle.root} has no {precision} graphs, it has {available_ones}: export it with --trt")

@@ -13,6 +13,7 @@ Part = Literal["encode", "denoise"]
 
 _PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION")
 _WEIGHTS: Mapping[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF"}
+_INPUTS: Mapping[str, str] = {"tokens": "INT32", "token_mask": "BOOL"}
 _STEP = ("chunk", "time", "next_time")
 
 
@@ -80,15 +81,11 @@ def check_tensors(
 
     Only keys and values of the prefix follow the precision; chunk, times, images and state are float32 at each.
     """
-    camera, length = manifest.cameras[0], manifest.tokenizer.max_length
     chunk = TensorType("FLOAT", (1, manifest.horizon, manifest.action.padded_to))
     expected_prefix = _expected_prefix(outputs if part == "encode" else _prefix_inputs(inputs), precision)
     if part == "encode":
         expected_inputs = {
-            "images": TensorType("FLOAT", (len(manifest.cameras), 3, camera.height, camera.width)),
-            "tokens": TensorType("INT32", (1, length)),
-            "token_mask": TensorType("BOOL", (1, length)),
-            "state": TensorType("FLOAT", (1, manifest.state.padded_to)),
+            name: TensorType(_INPUTS.get(name, "FLOAT"), shape) for name, shape in manifest.encode_inputs().items()
         }
         expected_outputs = expected_prefix
     else:

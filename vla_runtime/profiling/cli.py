@@ -23,6 +23,7 @@ from vla_runtime.bundle.manifest import Manifest, Precision
 from vla_runtime.engines.choice import PREFERENCES, open_engine
 from vla_runtime.errors import BadInput
 from vla_runtime.policy.policy import Observation, Policy
+from vla_runtime.policy.units import to_si
 from vla_runtime.profiling import tegrastats
 from vla_runtime.profiling.latency import Latency, latency
 from vla_runtime.profiling.machine import this_machine
@@ -77,6 +78,7 @@ def _profile(arguments: argparse.Namespace) -> int:
         "why": why,
         "flow_steps": bundle.manifest.flow_steps,
         "horizon": bundle.manifest.horizon,
+        "state_in_text": bundle.manifest.tokenizer.state_bins is not None,
         "machine": asdict(this_machine()),
         "stages": {stage: summary.milliseconds() for stage, summary in stages.items()},
         "jetson": _summarise(sensors.samples()) if sensors is not None else None,
@@ -118,8 +120,8 @@ def _camera_image(pair: str) -> tuple[str, NDArray[np.uint8]]:
 def _observation(manifest: Manifest, given: dict[str, NDArray[np.uint8]]) -> Observation:
     rng = np.random.default_rng(0)
     synthetic = {c.name: rng.integers(0, 256, (*SYNTHETIC_SIZE, 3), dtype=np.uint8) for c in manifest.cameras}
-    state = manifest.state.normalisation.mean or (0.0,) * len(manifest.state.dimensions)
-    return Observation(images={**synthetic, **given}, state=np.array(state))
+    centre = np.array(manifest.state.normalisation.offset)
+    return Observation(images={**synthetic, **given}, state=to_si(centre, manifest.state))
 
 
 def _summarise(samples: tuple[tegrastats.TegraSample, ...]) -> dict[str, Any] | None:
@@ -151,7 +153,8 @@ def _print_report(report: dict[str, Any]) -> None:
     table = Table(
         "stage",
         *(Column(name, justify="right") for name in ("n", "p50 ms", "p90 ms", "p99 ms", "max ms")),
-        caption=f"denoise: each of the {report['flow_steps']} flow steps; total: one chunk, without tokens",
+        caption=f"denoise: each of the {report['flow_steps']} flow steps; total: one chunk"
+        + ("" if report["state_in_text"] else ", without tokens"),
     )
     for stage, summary in report["stages"].items():
         n, *milliseconds = summary.values()

@@ -68,10 +68,10 @@ def test_an_unlisted_file(root: Path) -> None:
         Bundle.open(root)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None])
+@pytest.mark.parametrize("version", [3, 1, "2", None])
 def test_another_schema_version(root: Path, version: Any) -> None:
     edit_manifest(root, lambda fields: fields.update(schema_version=version))
-    with pytest.raises(BadInput, match=r"this runtime knows 1: update vla-deploy"):
+    with pytest.raises(BadInput, match=r"this runtime knows 2: update vla-deploy"):
         Bundle.open(root)
 
 
@@ -126,7 +126,7 @@ def test_a_pickle_under_any_name(root: Path, name: str) -> None:
         (b"{", "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
         (b"[]", "not a JSON object"),
-        (b'{"schema_version": 1}', "Field required"),
+        (b'{"schema_version": 2}', "Field required"),
     ],
 )
 def test_a_broken_manifest(root: Path, content: bytes, complaint: str) -> None:

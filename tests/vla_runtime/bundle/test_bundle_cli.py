@@ -16,6 +16,7 @@ from vla_runtime.bundle.cli import main
 from vla_runtime.bundle.golden import read_golden, write_golden
 from vla_runtime.bundle.writing import BundleWriter
 from vla_runtime.engines import tensorrt
+from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
 
 Run = Callable[..., int]
 
@@ -54,6 +55,29 @@ def test_inspect_tells_what_it_is(run: Run, bundle: Path, capsys: pytest.Capture
         assert word in printed
 
 
+def test_inspect_tells_what_a_policy_speaks(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    integers = write_toy_bundle(
+        tmp_path / "integers",
+        units=("0.001deg", "0.001mm"),
+        relative=True,
+        state_in_text=True,
+        padding="left_top",
+    )
+    assert run("inspect", integers) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "joint positions",
+        "gripper [0.001mm] 0 … 70000",
+        "joint6 [0.001deg] -120000 … 120000, relative to the state",
+        "side 32×32 rgb, bilinear resize, bars of -1 on the left and top",
+        "at most 96 tokens, the state among them",
+    ):
+        assert words in printed, printed
+    assert "gripper [0.001mm] 0 … 70000, relative" not in printed
+    assert run("inspect", write_toy_bundle(tmp_path / "pose", quantity="end_pose")) == 0
+    assert "pose of the end effector" in capsys.readouterr().out
+
+
 def test_inspect_for_machines(run: Run, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect", bundle, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
@@ -70,6 +94,21 @@ def test_verify_runs_every_precision(run: Run, bundle: Path, capsys: pytest.Capt
     ]
     assert run("verify", bundle) == 0
     assert "passes" in capsys.readouterr().out
+
+
+def test_verify_names_what_the_engine_does_not_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_toy_bundle(tmp_path / "both", precisions=("fp32", "int8"))
+    assert run("verify", bundle, "--json") == 0
+    assert [r["precision"] for r in json.loads(capsys.readouterr().out)] == ["fp32", "int8"]
+
+    monkeypatch.setattr(tensorrt, "can_run", lambda: None)
+    monkeypatch.setattr(tensorrt, "TensorRTEngine", OnnxRuntimeEngine)
+    assert run("verify", bundle, "--engine", "tensorrt", "--json") == 3
+    printed = capsys.readouterr()
+    assert [r["precision"] for r in json.loads(printed.out)] == ["fp32"]
+    assert printed.err == "skipped: int8 graphs, which TensorRT does not run\n"
 
 
 @pytest.mark.parametrize("factor", [1.5, np.nan])

@@ -11,8 +11,9 @@ import onnxruntime
 import pytest
 
 from vla_runtime.bundle.bundle import Bundle
+from vla_runtime.bundle.manifest import Precision
 from vla_runtime.engines import tensorrt
-from vla_runtime.engines.choice import open_engine, smallest_precision
+from vla_runtime.engines.choice import onnxruntime_precision, open_engine, tensorrt_precision
 from vla_runtime.errors import BadInput
 
 
@@ -48,7 +49,7 @@ def test_tensorrt_by_name_is_an_error_where_it_cannot_run(toy_bundle: Callable[.
 @pytest.mark.usefixtures("with_gpu")
 def test_auto_takes_tensorrt_in_the_smallest_precision(toy_bundle: Callable[..., Bundle]) -> None:
     bundle = toy_bundle(precisions=("fp32", "fp16"))
-    assert smallest_precision(bundle) == "fp16"
+    assert tensorrt_precision(bundle) == "fp16"
     assert open_engine(bundle)[0].name == "tensorrt GPU fp16"
     assert open_engine(bundle, "tensorrt", "fp32")[0].name == "tensorrt GPU fp32"
     assert open_engine(toy_bundle("single"))[0].name == "tensorrt GPU fp32"
@@ -59,6 +60,30 @@ def test_onnxruntime_by_name_is_onnxruntime(toy_bundle: Callable[..., Bundle]) -
     engine, why = open_engine(toy_bundle(precisions=("fp32", "fp16")), "onnxruntime", "fp16")
     assert engine.name == "onnxruntime CPU fp16"
     assert why == "onnxruntime CPU fp16: as asked"
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("precisions", "taken"),
+    [(("fp16", "int8", "fp32"), "fp32"), (("fp16", "int8"), "int8"), (("fp16",), "fp16"), (("int8",), "int8")],
+)
+def test_a_cpu_takes_float32_where_it_is_and_else_what_was_made_for_it(
+    toy_bundle: Callable[..., Bundle], precisions: tuple[Precision, ...], taken: str
+) -> None:
+    bundle = toy_bundle(precisions=precisions)
+    assert onnxruntime_precision(bundle) == taken
+    assert open_engine(bundle)[0].name == f"onnxruntime CPU {taken}"
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_int8_graphs_are_not_for_tensorrt(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle(precisions=("int8",))
+    assert open_engine(bundle)[1] == "onnxruntime CPU int8: TensorRT was not taken: it does not run int8 graphs"
+    with pytest.raises(BadInput, match="has int8 graphs only; TensorRT runs fp16, fp32"):
+        open_engine(bundle, "tensorrt")
+    both = toy_bundle("both", precisions=("int8", "fp16"))
+    assert open_engine(both, precision="int8")[0].name == "onnxruntime CPU int8"
+    assert open_engine(both)[0].name == "tensorrt GPU fp16"
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")

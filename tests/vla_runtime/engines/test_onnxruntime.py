@@ -67,6 +67,23 @@ def test_a_precision_the_bundle_lacks(toy_bundle: Callable[..., Bundle]) -> None
         OnnxRuntimeEngine(toy_bundle(), "fp16")
 
 
+def test_int8_graphs_hand_over_float32(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle(precisions=("int8",))
+    sample = read_golden(bundle.path("golden.safetensors"))[0]
+    engine = OnnxRuntimeEngine(bundle, "int8", threads=1)
+    assert engine.name == "onnxruntime CPU int8"
+    assert engine.prefix_arrays(engine.encode(sample.inputs))["key_00"].dtype == np.float32
+
+
+def test_a_graph_that_reads_the_state_beside_the_text_is_not_the_manifests(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle(state_in_text=True)
+    OnnxRuntimeEngine(bundle, threads=1)
+    plain = bundle.manifest.tokenizer.model_copy(update={"template": "{task}", "state_bins": None})
+    manifest = bundle.manifest.model_copy(update={"tokenizer": plain})
+    with pytest.raises(BadInput, match=r"encode: state is missing, the manifest says \[1, 8\]"):
+        OnnxRuntimeEngine(Bundle(bundle.root, manifest), threads=1)
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

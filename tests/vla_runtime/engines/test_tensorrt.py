@@ -143,6 +143,11 @@ def test_a_precision_the_bundle_lacks_is_named(bundle):
         TensorRTEngine(bundle, "fp16")
 
 
+def test_int8_is_refused_by_name_even_where_the_bundle_has_it(bundle, toy_bundle):
+    with pytest.raises(BadInput, match="TensorRT builds no int8 engines"):
+        TensorRTEngine(toy_bundle("quantised", precisions=("fp32", "int8")), "int8")
+
+
 @pytest.mark.parametrize(
     ("versions", "gpu", "builds", "runs"),
     [

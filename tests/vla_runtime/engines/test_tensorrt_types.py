@@ -30,6 +30,7 @@ def observation() -> Tensors:
     }
 
 
+NO_STATE = {name: tensor for name, tensor in observation().items() if name != "state"}
 CHUNK = TensorType("FLOAT", (1, 16, 8))
 STEP = {"chunk": CHUNK, "time": TensorType("FLOAT", (1,)), "next_time": TensorType("FLOAT", (1,))}
 
@@ -40,6 +41,17 @@ def test_the_manifests_tensors_pass(toy_bundle, precision, dtype):
     check_tensors("encode", "encode.onnx", observation(), prefix(dtype), manifest, precision)
     check_tensors("denoise", "denoise.onnx", STEP | prefix(dtype), {"next_chunk": CHUNK}, manifest, precision)
     check_handover(prefix(dtype), STEP | prefix(dtype))
+
+
+def test_a_state_in_the_text_is_no_input(toy_bundle):
+    manifest = toy_bundle(state_in_text=True).manifest
+    inputs = {
+        name: TensorType(kept.dtype, (1, 96) if "token" in name else kept.shape) for name, kept in NO_STATE.items()
+    }
+    check_tensors("encode", "encode.onnx", inputs, prefix("FLOAT"), manifest, "fp32")
+    inputs["state"] = observation()["state"]
+    with pytest.raises(WorkFailed, match=r"input state is FLOAT \[1, 8\], the manifest says there is none"):
+        check_tensors("encode", "encode.onnx", inputs, prefix("FLOAT"), manifest, "fp32")
 
 
 @pytest.mark.parametrize("name", [*observation(), *prefix("HALF")])
@@ -81,7 +93,9 @@ def test_a_handover_of_another_type_is_refused():
 def test_only_the_policys_edges_are_float32_by_design():
     assert is_float32_by_design("state_proj")
     assert is_float32_by_design("action_time_mlp_in/MatMul")
+    assert is_float32_by_design("time_mlp_out/Gemm")
     assert not is_float32_by_design("expert.layers.0.attention.q_proj/MatMul")
+    assert not is_float32_by_design("expert.layers.0.input_norm.dense/Gemm")
     assert not is_float32_by_design("projector")
 
 

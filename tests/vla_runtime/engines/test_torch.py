@@ -18,9 +18,9 @@ class Line(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.ones((), dtype=dtype))
 
-    def encode(self, images: Tensor, tokens: Tensor, token_mask: Tensor, state: Tensor) -> dict[str, Tensor]:
-        assert tokens.dtype == torch.int32
-        return {"prefix_mask": token_mask, "key_00": state * self.gain}
+    def encode(self, observed: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert observed["tokens"].dtype == torch.int32
+        return {"prefix_mask": observed["token_mask"], "key_00": observed["state"] * self.gain}
 
     def denoise(self, chunk: Tensor, time: Tensor, next_time: Tensor, prefix: dict[str, Tensor]) -> Tensor:
         return chunk + (next_time - time) * (chunk - prefix["key_00"].float()) / time

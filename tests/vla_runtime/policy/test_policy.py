@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vla_runtime.bundle.bundle import Bundle
+from vla_runtime.bundle.manifest import Unit
 from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vla_runtime.errors import BadInput, WorkFailed
 from vla_runtime.policy.policy import Observation, Policy
@@ -24,7 +25,10 @@ def observation(**changes: Any) -> Observation:
 
 @pytest.fixture
 def policy(toy_bundle: Callable[..., Bundle]) -> Policy:
-    bundle = toy_bundle(ramp=0.1)
+    return thinking(toy_bundle(ramp=0.1))
+
+
+def thinking(bundle: Bundle) -> Policy:
     policy = Policy(bundle, OnnxRuntimeEngine(bundle, threads=1))
     policy.set_task("reach the red cube")
     return policy
@@ -71,6 +75,42 @@ def test_every_stage_is_timed(policy: Policy) -> None:
     policy.infer(observation())
     counts = {stage: len(policy.spans.seconds(stage)) for stage in policy.spans.stages()}
     assert counts == {"tokens": 1, "images": 1, "state": 1, "encode": 1, "denoise": 5, "actions": 1, "total": 1}
+
+
+@pytest.mark.parametrize("units", [("deg", "mm"), ("0.001deg", "0.001mm")])
+def test_the_robot_never_sees_the_policys_units(toy_bundle: Callable[..., Bundle], units: tuple[Unit, Unit]) -> None:
+    """Two policies that differ only in the units they were trained with move the arm alike."""
+    noise = np.ones((1, 16, 8), np.float32)
+    expected = thinking(toy_bundle("si")).infer(observation(), noise)
+    found = thinking(toy_bundle("other", units=units)).infer(observation(), noise)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("units", [("rad", "m"), ("0.001deg", "0.001mm")])
+def test_relative_actions_count_from_the_observed_state(
+    toy_bundle: Callable[..., Bundle], units: tuple[Unit, Unit]
+) -> None:
+    noise = np.ones((1, 16, 8), np.float32)
+    absolute = thinking(toy_bundle("absolute", units=units)).infer(observation(), noise)
+    relative = thinking(toy_bundle("relative", units=units, relative=True)).infer(observation(), noise)
+    np.testing.assert_allclose(relative - absolute, np.tile([*STATE[:6], 0], (16, 1)), atol=1e-6)
+
+
+def test_a_state_in_the_text_is_read_with_every_observation(toy_bundle: Callable[..., Bundle]) -> None:
+    policy = thinking(toy_bundle(state_in_text=True))
+    assert "tokens" not in policy.spans.stages()
+    noise = np.zeros((1, 16, 8), np.float32)
+    once, again = (policy.infer(observation(), noise) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    moved = np.where(np.arange(7) == 2, STATE - 0.3, STATE)
+    assert not np.array_equal(policy.infer(observation(state=moved), noise), once)
+    assert len(policy.spans.seconds("tokens")) == len(policy.spans.seconds("total")) == 3
+
+
+def test_a_task_too_long_beside_a_state_is_refused_before_there_is_one(toy_bundle: Callable[..., Bundle]) -> None:
+    policy = thinking(toy_bundle(state_in_text=True))
+    with pytest.raises(BadInput, match="with a state of 8 numbers takes .* at most 96"):
+        policy.set_task("x" * 60)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,19 @@ def test_the_table_names_the_reason(run: Run, capsys: pytest.CaptureFixture[str]
     assert "denoise" in printed
 
 
+def test_tokens_are_part_of_a_chunk_only_where_the_state_is_among_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    assert "total: one chunk, without tokens" in " ".join(capsys.readouterr().out.split())
+    spoken = write_toy_bundle(tmp_path / "spoken", state_in_text=True, units=("deg", "mm"))
+    monkeypatch.setattr(sys, "argv", ["vla-profile", str(spoken), "--iterations", "2", "--warmup", "1"])
+    assert main() == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "total: one chunk" in printed
+    assert "without tokens" not in printed
+
+
 def test_a_cameras_image_is_read(run: Run, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "side.png"), np.zeros((20, 30, 3), np.uint8))
     assert run("--json", "--camera", f"side={tmp_path / 'side.png'}") == 0

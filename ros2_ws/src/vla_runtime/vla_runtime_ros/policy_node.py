@@ -17,9 +17,10 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_runtime.arms.arm import JOINT_NAMES
 from vla_runtime.bundle.bundle import Bundle
 from vla_runtime.bundle.default import default_bundle
-from vla_runtime.bundle.manifest import Dimension, Precision
+from vla_runtime.bundle.manifest import Precision
 from vla_runtime.engines.choice import open_engine
 from vla_runtime.errors import BadInput
+from vla_runtime.policy.joint_space import joint_names
 from vla_runtime.policy.policy import Observation, Policy
 from vla_runtime_ros import converters, params, qos, running
 from vla_runtime_ros.diagnostics import Health, Level, durations
@@ -30,7 +31,6 @@ from vla_runtime_ros.params import NO_STRINGS, Parameter
 from vla_runtime_ros.worker import Worker
 
 _END_WITHIN = 30.0  # [s]; one inference of a large policy on a CPU
-_UNITS = dict(zip(JOINT_NAMES, ("rad",) * 6 + ("m",), strict=True))
 
 
 class PolicyNode(ManagedNode):
@@ -39,7 +39,7 @@ class PolicyNode(ManagedNode):
     PARAMETERS = (
         Parameter("bundle", "", "Policy bundle; empty for $VLA_BUNDLE, else the last one exported on this machine."),
         Parameter("engine", "auto", "Inference engine: auto, onnxruntime or tensorrt."),
-        Parameter("precision", "auto", "Precision of the graphs: auto, fp32 or fp16."),
+        Parameter("precision", "auto", "Precision of the graphs: auto, fp32, fp16 or int8."),
         Parameter("chunk_rate", 0.0, "Most chunks per second [Hz]; 0 for as many as the policy can.", (0.0, 100.0)),
         Parameter("observation_timeout", 0.5, "Age beyond which an input is stale [s].", (0.02, 10.0)),
         Parameter("image_transport", "compressed", "What the camera topics carry: compressed or raw."),
@@ -54,9 +54,9 @@ class PolicyNode(ManagedNode):
         """Open the bundle and its engine; raises `BadInput` for anything that does not fit the policy."""
         bundle = Bundle.open(Path(self.value("bundle")) if self.value("bundle") else default_bundle())
         self._manifest = bundle.manifest
-        self._action_names = joint_names("action", bundle.manifest.action.dimensions)
+        self._action_names = joint_names("action", bundle.manifest.action)
         require_all_joints(self._action_names)
-        self._state_names = joint_names("state", bundle.manifest.state.dimensions)
+        self._state_names = joint_names("state", bundle.manifest.state)
         cameras = [camera.name for camera in bundle.manifest.cameras]
         message_type, decode, suffix, profile = _transport(self.value("image_transport"))
         topics = camera_topics(cameras, self.value("camera_topics"), suffix)
@@ -158,17 +158,6 @@ def _precision(name: str) -> Precision | None:
     if name not in get_args(Precision):
         raise BadInput(f"parameter precision is {name!r}; it can be auto, {', '.join(get_args(Precision))}")
     return cast(Precision, name)
-
-
-def joint_names(space: str, dimensions: Sequence[Dimension]) -> list[str]:
-    """The names of a space that consists of the arm's joints in the arm's units; `BadInput` for any other."""
-    for dimension in dimensions:
-        if _UNITS.get(dimension.name) != dimension.unit:
-            raise BadInput(
-                f"the policy's {space} has {dimension.name!r} in {dimension.unit}; this arm has "
-                f"{', '.join(f'{name} in {unit}' for name, unit in _UNITS.items())}: export it for this arm"
-            )
-    return [dimension.name for dimension in dimensions]
 
 
 def require_all_joints(names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_export.checkpoints.weights import LoadedWeights
 from vla_export.models.flow_model import FlowModel
 from vla_runtime.bundle.manifest import Camera, Space, Tokenizer
 
@@ -14,25 +15,27 @@ from vla_runtime.bundle.manifest import Camera, Space, Tokenizer
 class Interface:
     """What the policy sees and commands, as the bundle's manifest will declare it.
 
-    ``tokenizer.file`` is the name inside the bundle; ``tokenizer_path`` is where the file lies now.
+    ``tokenizer_definition`` is what the bundle's file ``tokenizer.file`` holds.
+    trained_cameras: the robot's name of each camera → its name in the data that the policy was trained on.
     """
 
     cameras: tuple[Camera, ...]
+    trained_cameras: Mapping[str, str]
     state: Space
     action: Space
     horizon: int
     rate: float
     flow_steps: int
     tokenizer: Tokenizer
-    tokenizer_path: Path
+    tokenizer_definition: str
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory. ``model`` is in evaluation mode, float32.
+    """A checkpoint in memory. ``model`` is in evaluation mode, float32 or half precision as the reader was asked.
 
     modules: dotted path of each linear in the training project's policy → its path in ``model``.
-    ignored: the checkpoint's tensors that inference never reads, each with the reason.
+    weights: where the model's tensors are stored, and the stored ones that inference never reads.
     """
 
     root: Path
@@ -41,4 +44,4 @@ class Checkpoint:
     model: FlowModel
     interface: Interface
     modules: Mapping[str, str]
-    ignored: Mapping[str, str]
+    weights: LoadedWeights

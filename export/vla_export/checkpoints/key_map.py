@@ -55,12 +55,13 @@ class KeyMap:
         return f"{self.modules[module].format(n=index)}.{leaf}"
 
     def linears(self, model: nn.Module) -> dict[str, str]:
-        """Every name a training project may have for a linear of ``model`` → ours."""
+        """Every name a training project may have for a linear of ``model`` → ours, with and without ``prefix``."""
         return {
             name: ours
             for ours, module in model.named_modules()
             if isinstance(module, nn.Linear)
-            for name in self.every_name(self.theirs(f"{ours}.weight").removesuffix(".weight"))
+            for whole in self.every_name(self.theirs(f"{ours}.weight").removesuffix(".weight"))
+            for name in (whole, whole.removeprefix(self.prefix))
         }
 
 

@@ -1,29 +1,58 @@
-"""From a directory to a `Checkpoint`: which family it is, and that family's reader."""
+"""From a directory to a `Checkpoint`: the small files first, the weights last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import torch
+from tokenizers import Tokenizer
 
 from vla_export.checkpoints.checkpoint import Checkpoint
-from vla_export.checkpoints.documents import read_json
-from vla_export.checkpoints.lerobot_pi0 import read_pi0
+from vla_export.checkpoints.contents import Contents, open_contents
+from vla_export.checkpoints.interface import read_interface
+from vla_export.checkpoints.layouts import read_layout
+from vla_export.checkpoints.lerobot_buffers import is_buffer
+from vla_export.checkpoints.stored_tensors import StoredTensors
+from vla_export.checkpoints.weights import load_weights
 from vla_runtime.errors import BadInput
 
-FAMILIES: Mapping[str, Callable[[Path, dict[str, Any]], Checkpoint]] = {"pi0": read_pi0}
+
+def read(path: Path, half: bool | None = False) -> Checkpoint:
+    """Read the checkpoint in a directory; raises `BadInput` where there is none, or none that can be exported.
+
+    half: of `vla_export.checkpoints.weights.load_weights`.
+    """
+    contents = open_contents(path)
+    config, processing = read_layout(contents)
+    interface = read_interface(path, config, processing)
+    with torch.device("meta"):
+        model = config.build(_special_tokens(path, interface.tokenizer_definition))
+    weights = load_weights(model, _without_statistics(contents), config.keys, half)
+    model.eval().requires_grad_(False)
+    return Checkpoint(
+        root=path,
+        family=config.family,
+        sha256=contents.tensors.sha256(),
+        model=model,
+        interface=interface,
+        modules=config.keys.linears(model),
+        weights=weights,
+    )
 
 
-def read(path: Path) -> Checkpoint:
-    """Read the checkpoint in a directory; raises `BadInput` where there is none, or none that can be exported."""
-    config = path / "config.json"
-    if not config.is_file() or not (path / "model.safetensors").is_file():
-        raise BadInput(
-            f"no checkpoint in {path}: expected config.json and model.safetensors (LeRobot layout); "
-            "LeRobot's training writes them to checkpoints/last/pretrained_model"
-        )
-    content = read_json(config)
-    family = content.get("type")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise BadInput(f"{config}: unknown family {family!r} in 'type'; supported: {', '.join(FAMILIES)}")
-    return FAMILIES[family](path, content)
+def _special_tokens(directory: Path, definition: str) -> Callable[[str], int]:
+    def find(token: str) -> int:
+        found = Tokenizer.from_str(definition).token_to_id(token)  # few policies ask, and a large one takes seconds
+        if found is None:
+            raise BadInput(f"the tokenizer in {directory} has no {token}, which the policy sees around every image")
+        return found
+
+    return find
+
+
+def _without_statistics(contents: Contents) -> StoredTensors:
+    """The weights alone, where older releases keep statistics among them, which have been read by now."""
+    tensors = {name: tensor for name, tensor in contents.tensors.items() if not is_buffer(name)}
+    return replace(contents.tensors, tensors=tensors)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +17,11 @@ class FlowModel(nn.Module, ABC):
 
     Tensors are those of `vla_runtime.bundle.manifest.Manifest`, where a batch is one sample. Training passes larger
     ones: B samples have (B * C, 3, S, S) images, a sample's cameras in a row.
+
+    config: every size, as a dataclass; that of a stack is a `StackSize` under the stack's name.
     """
+
+    config: Any
 
     @abstractmethod
     def stacks(self) -> dict[str, Stack]:
@@ -23,7 +29,13 @@ class FlowModel(nn.Module, ABC):
 
     @abstractmethod
     def coupled(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of stacks that are read layer by layer and so must lose the same layers."""
+        """Groups of stacks that are read layer by layer and so must lose the same layers; the others read the first."""
+
+    def remember_depths(self) -> None:
+        """Let ``config`` say how many layers each stack has, after some were removed."""
+        stacks = self.stacks()
+        sizes = {name: replace(getattr(self.config, name), depth=len(stack)) for name, stack in stacks.items()}
+        self.config = replace(self.config, **sizes)
 
     @abstractmethod
     def encode(self, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,27 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vla_export.checkpoints.contents import Contents, open_contents
+
 GOLDENS = Path(__file__).parents[2] / "oracles" / "goldens"
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     return Path(shutil.copytree(GOLDENS / "pi0", tmp_path / "pi0"))
+
+
+@pytest.fixture
+def contents_with() -> Callable[..., Contents]:
+    """A checkpoint's contents after a function has changed the fields of its config.json in memory."""
+
+    def change(directory: Path, edit: Callable[[dict[str, Any]], object] = lambda _: None) -> Contents:
+        contents = open_contents(directory)
+        config = json.loads(json.dumps(dict(contents.config)))
+        edit(config)
+        return replace(contents, config=config)
+
+    return change
 
 
 @pytest.fixture

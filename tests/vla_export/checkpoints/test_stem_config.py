@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
-from vla_export.checkpoints.documents import read_json
-from vla_export.checkpoints.lerobot_config import parse_config
+from tests.vla_export.checkpoints.golden_policies import GOLDENS
+from vla_export.checkpoints.contents import Contents
+from vla_export.checkpoints.lerobot_paligemma_config import read_pi0
 from vla_export.checkpoints.pi0_keys import PI0_KEYS
 from vla_export.models.pi0 import Pi0
 from vla_export.models.stem import StemSize
 from vla_runtime.errors import BadInput
 
-PATH = Path("config.json")
-
 
 @pytest.fixture
-def content(checkpoint: Path) -> dict[str, Any]:
-    content = read_json(checkpoint / "config.json")
-    del content["vision_config"], content["patch_size"]
-    content["image_resolution"] = [32, 32]
-    return content | {"stem_config": {"channels": [8, 16], "width": 24}}
+def build(contents_with: Callable[..., Contents]) -> Callable[..., Pi0]:
+    def make(**changed: Any) -> Pi0:
+        def edit(content: dict[str, Any]) -> None:
+            del content["vision_config"], content["patch_size"]
+            content["image_resolution"] = [32, 32]
+            content |= {"stem_config": {"channels": [8, 16], "width": 24}} | changed
+
+        with torch.device("meta"):
+            model = read_pi0(contents_with(GOLDENS / "pi0", edit)).build(lambda _: 0)
+        assert isinstance(model, Pi0)
+        return model
+
+    return make
 
 
-def test_the_stem_sees(content: dict[str, Any]) -> None:
-    sizes = parse_config(content, PATH).sizes()
-    assert sizes.vision == StemSize(channels=(8, 16), width=24)
-    assert sizes.vision.stride == 8
+def test_the_stem_sees(build: Callable[..., Pi0]) -> None:
+    vision = build().config.vision
+    assert vision == StemSize(channels=(8, 16), width=24)
+    assert vision.stride == 8
 
 
-def test_every_tensor_of_a_stem_has_a_name_of_its_own(content: dict[str, Any]) -> None:
-    names = [PI0_KEYS.theirs(ours) for ours in Pi0(parse_config(content, PATH).sizes()).state_dict()]
+def test_every_tensor_of_a_stem_has_a_name_of_its_own(build: Callable[..., Pi0]) -> None:
+    names = [PI0_KEYS.theirs(ours) for ours in build().state_dict()]
     assert len(names) == len(set(names))
     tower = "model.paligemma_with_expert.paligemma.model.vision_tower.vision_model"
     assert f"{tower}.stem.layers.1.convolution.weight" in names
@@ -50,6 +58,6 @@ def test_every_tensor_of_a_stem_has_a_name_of_its_own(content: dict[str, Any]) -
         ({"vision_config": dict.fromkeys(("depth", "width", "mlp", "heads", "kv_heads", "head_dim"), 8)}, "excludes"),
     ],
 )
-def test_what_does_not_fit_a_stem_is_refused(content: dict[str, Any], changed: dict[str, Any], named: str) -> None:
+def test_what_does_not_fit_a_stem_is_refused(build: Callable[..., Pi0], changed: dict[str, Any], named: str) -> None:
     with pytest.raises(BadInput, match=named):
-        parse_config(content | changed, PATH)
+        build(**changed)

@@ -7,8 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.vla_export.checkpoints.layout_writers import in_shards
 from vla_export.checkpoints.reading import read
-from vla_runtime.errors import BadInput
+from vla_export.graph import precision
+from vla_export.graph.precision import half, half_parameters
+from vla_runtime.errors import BadInput, WorkFailed
 
 VLM = "model.paligemma_with_expert.paligemma"
 EMBEDDING = f"{VLM}.model.language_model.embed_tokens.weight"
@@ -65,7 +68,7 @@ def test_a_head_stands_in_for_an_embedding_that_was_not_stored(checkpoint: Path,
     change_tensors(lambda t: t.pop(EMBEDDING))
     found = read(checkpoint)
     assert torch.equal(found.model.get_parameter("embedding.weight"), head)
-    assert HEAD not in found.ignored
+    assert HEAD not in found.weights.ignored
 
 
 def test_without_embedding_and_head_the_embedding_is_missing(checkpoint: Path, change_tensors: Change) -> None:
@@ -117,3 +120,69 @@ def test_a_truncated_file_is_one_line(checkpoint: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BadInput, match="cannot be read as safetensors"):
         read(checkpoint)
+
+
+def test_half_holds_what_half_may_and_float32_the_rest(checkpoint: Path) -> None:
+    model, halved = read(checkpoint).model, read(checkpoint, half=True).model
+    expected = half_parameters(model)
+    assert {name for name, tensor in halved.state_dict().items() if tensor.dtype is torch.float16} == expected
+    assert expected
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(halved.state_dict()[name], tensor.half() if name in expected else tensor)
+
+
+def test_loading_in_half_is_loading_and_halving(checkpoint: Path, change_tensors: Change) -> None:
+    change_tensors(lambda t: t.update({name: tensor.to(torch.bfloat16) for name, tensor in t.items()}))
+    model = read(checkpoint).model
+    half(model)
+    loaded = read(checkpoint, half=True).model.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(10, torch.float16), (10**9, torch.float32)])
+def test_by_default_large_policies_alone_are_half(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, limit: int, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(precision, "_LARGE", limit)
+    assert read(checkpoint, half=None).model.get_parameter("embedding.weight").dtype is expected
+
+
+def test_the_originals_are_what_is_stored(checkpoint: Path) -> None:
+    found = read(checkpoint, half=True)
+    for name, tensor in read(checkpoint).model.state_dict().items():
+        assert torch.equal(found.weights.original(name), tensor)
+
+
+def test_loaded_weights_do_not_change_with_their_file(checkpoint: Path) -> None:
+    model = read(checkpoint).model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    path = checkpoint / "model.safetensors"
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(range(256)) * 64)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("in_half", [False, True])
+def test_weights_that_are_no_numbers_are_refused(
+    checkpoint: Path, change_tensors: Change, value: float, in_half: bool
+) -> None:
+    change_tensors(lambda t: t[QUERY][5].fill_(value))
+    with pytest.raises(BadInput, match=f"{QUERY} holds values that are infinite or no number"):
+        read(checkpoint, half=in_half)
+
+
+def test_a_weight_that_half_cannot_hold_is_named_as_it_is_stored(checkpoint: Path, change_tensors: Change) -> None:
+    change_tensors(lambda t: t[QUERY][5].fill_(7e4))
+    with pytest.raises(WorkFailed, match=rf"{QUERY} reaches 7e\+04"):
+        read(checkpoint, half=True)
+    read(checkpoint)
+
+
+def test_shards_are_read_as_one_file_is(checkpoint: Path) -> None:
+    whole = read(checkpoint)
+    in_shards(checkpoint)
+    parts = read(checkpoint)
+    assert parts.weights.ignored == whole.weights.ignored
+    assert all(torch.equal(tensor, parts.model.state_dict()[name]) for name, tensor in whole.model.state_dict().items())

@@ -96,7 +96,7 @@ def test_ten_steps(checkpoint: Checkpoint, golden: dict[str, Tensor], prefix: di
 def test_from_camera_frames_to_the_robots_units(checkpoint: Checkpoint, golden: dict[str, Tensor]) -> None:
     interface = checkpoint.interface
     images = np.stack([letterbox(golden[f"frame.{c.name}"].numpy(), c.height, c.width) for c in interface.cameras])
-    tokens, token_mask = TaskTokenizer(interface.tokenizer_path, interface.tokenizer)(TASK)
+    tokens, token_mask = TaskTokenizer(interface.tokenizer_definition, interface.tokenizer)(TASK)
     np.testing.assert_array_equal(tokens, golden["tokens"].numpy())
     np.testing.assert_array_equal(token_mask, golden["token_mask"].numpy())
     state = normalise(golden["raw_state"].numpy()[None], interface.state)

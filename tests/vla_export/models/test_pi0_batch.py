@@ -10,7 +10,9 @@ from tests.toy_policy import toy_policy, toy_samples
 @torch.no_grad()
 def test_a_batch_is_its_samples() -> None:
     model, samples = toy_policy(), toy_samples(3)
-    assert len({int(s.observed["token_mask"].sum()) for s in samples}) > 1, "padding must differ, or positions could be shared"
+    assert len({int(s.observed["token_mask"].sum()) for s in samples}) > 1, (
+        "padding must differ, or positions could be shared"
+    )
     prefix = model.encode({name: torch.cat([s.observed[name] for s in samples]) for name in samples[0].observed})
     noise = torch.cat([s.noise for s in samples])
     times = torch.tensor([0.2, 0.5, 0.9])

@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vla_runtime.bundle.bundle import sha256
-from vla_runtime.bundle.manifest import Sha256, Unit
+from vla_runtime.bundle.manifest import Sha256
 from vla_runtime.errors import BadInput
+from vla_runtime.policy.units import SIUnit
 
 SCHEMA_VERSION: Final = 1
 DESCRIPTION: Final = "calibration.json"
@@ -26,12 +27,12 @@ OBSERVATIONS: Final = "observations.safetensors"
 
 
 class StateDimension(BaseModel):
-    """One number of the state, and its unit."""
+    """One number of the state, and its unit: SI, whatever the policy that is calibrated speaks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    unit: Unit
+    unit: SIUnit
 
 
 class Description(BaseModel):

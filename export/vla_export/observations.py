@@ -1,9 +1,9 @@
-"""The observations an export measures on: a calibration set, or synthetic ones where there is none."""
+"""The observations an export measures on: recorded ones, or synthetic ones where there are none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -11,16 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vla_calibration.dataset import read
+from vla_calibration.opening import open_recording
+from vla_calibration.recording import Episode, PolicyInputs
+from vla_calibration.selection import select
 from vla_export.checkpoints.checkpoint import Interface
 from vla_export.sample import Sample
 from vla_runtime.errors import BadInput
-from vla_runtime.policy.images import letterbox
-from vla_runtime.policy.policy import Observation
-from vla_runtime.policy.statistics import normalise
+from vla_runtime.policy.observation import Observation
+from vla_runtime.policy.preprocessing import Preprocessor
 from vla_runtime.policy.tokens import TaskTokenizer
+from vla_runtime.policy.units import to_si
+from vla_runtime.profiling.spans import Spans
 
 SYNTHETIC_TASKS = ("pick up the red cube", "move to the blue cube", "put the green cube on the table", "hold still")
+RECORDED = 64
+"""Most observations of a recording that are used: what `vla-calibrate capture` takes by default."""
 
 
 @dataclass(frozen=True)
@@ -33,70 +38,80 @@ class Observations:
     synthetic: bool
 
 
-def synthetic(interface: Interface, count: int = 16, seed: int = 0) -> Observations:
-    """Smooth random pictures with random blocks, random states of the policy's own statistics, and a few tasks."""
+def synthetic(interface: Interface, count: int = 16, seed: int = 0, task: str | None = None) -> Observations:
+    """Smooth random pictures with random blocks, random states of the policy's own statistics, and a few tasks.
+
+    task: the only one, where it is given.
+    """
     generator = np.random.default_rng(seed)
-    observations = [
-        (
-            Observation(
-                images={c.name: _picture(generator, c.height, c.width) for c in interface.cameras},
-                state=_state(generator, interface),
-            ),
-            SYNTHETIC_TASKS[n % len(SYNTHETIC_TASKS)],
-        )
-        for n in range(count)
-    ]
-    return _split(interface, observations, seed, f"{count} synthetic observations (seed {seed})", True)
-
-
-def captured(interface: Interface, directory: Path, seed: int = 0) -> Observations:
-    """The observations `vla-calibrate capture` wrote; every second one is held out."""
-    recording = read(directory)
-    wanted = [c.name for c in interface.cameras]
-    missing = sorted(set(wanted) - set(recording.images))
-    if missing:
-        raise BadInput(
-            f"{directory} has no camera {', '.join(missing)}: the policy sees {', '.join(wanted)}, "
-            f"the calibration set holds {', '.join(sorted(recording.images))}"
-        )
-    found, expected = (
-        [f"{d.name} [{d.unit}]" for d in dims] for dims in (recording.dimensions, interface.state.dimensions)
-    )
-    if found != expected:
-        raise BadInput(f"{directory} holds the state {', '.join(found)}; the policy's is {', '.join(expected)}")
-    if recording.task is None:
-        raise BadInput(f"{directory} names no task: capture it again with --task TEXT, as the policy reads it")
-    task, count = recording.task, len(recording.state)
-    if count < 2:
-        raise BadInput(f"{directory} holds {count} observation: at least 2 are needed, one of them held out")
-    observations = [
-        (Observation({name: recording.images[name][n] for name in wanted}, recording.state[n]), task)
-        for n in range(count)
-    ]
-    return _split(interface, observations, seed, f"{count} observations captured in {directory.name}", False)
-
-
-def _split(
-    interface: Interface, observations: Iterable[tuple[Observation, str]], seed: int, source: str, synthetic: bool
-) -> Observations:
-    tokenizer = TaskTokenizer(interface.tokenizer_path, interface.tokenizer)
-    generator = torch.Generator().manual_seed(seed)
+    tasks = SYNTHETIC_TASKS if task is None else (task,)
+    sampling = _Sampling(interface, seed)
     samples = []
-    for observation, task in observations:
-        images = [letterbox(observation.images[c.name], c.height, c.width) for c in interface.cameras]
-        tokens, token_mask = tokenizer(task)
-        samples.append(
-            Sample(
-                observed={
-                    "images": torch.from_numpy(np.stack(images)),
-                    "tokens": torch.from_numpy(tokens),
-                    "token_mask": torch.from_numpy(token_mask),
-                    "state": torch.from_numpy(normalise(observation.state[None], interface.state)),
-                },
-                noise=torch.randn(1, interface.horizon, interface.action.padded_to, generator=generator),
-            )
-        )
-    return Observations(tuple(samples[::2]), tuple(samples[1::2]), source, synthetic)
+    for n in range(count):
+        images = {c.name: _picture(generator, c.height, c.width) for c in interface.cameras}
+        samples.append(sampling(Observation(images, _state(generator, interface)), tasks[n % len(tasks)]))
+    source = f"{count} synthetic observations (seed {seed}){'' if task is None else f' of the task {task!r}'}"
+    return Observations(tuple(samples[::2]), tuple(samples[1::2]), source, True)
+
+
+def recorded(interface: Interface, directory: Path, task: str | None = None, seed: int = 0) -> Observations:
+    """At most `RECORDED` observations of a capture, a LeRobot dataset or a rosbag, half of them held out.
+
+    Where there are several episodes, none is in both halves.
+
+    task: the only one. Where the recording names it, the rest of the recording is left out; else all of it is taken as
+    if it had been recorded under this task.
+    Raises `BadInput` where ``directory`` cannot be read, does not fit the policy, or names no task and none is given.
+    """
+    recording = open_recording(directory, PolicyInputs(interface.trained_cameras, interface.state))
+    episodes, which = _of_task(recording.episodes, task)
+    count = sum(len(episode.frames) for episode in episodes)
+    if count < 2:
+        raise BadInput(f"{directory} holds {count} observation{which}: at least 2 are needed, one of them held out")
+    selection = select(episodes, RECORDED, seed)
+    chosen = {**selection.calibration, **selection.held_out}
+    tasks = {moment: _named(directory, found) for moment, found in chosen.items()}
+    sampling = _Sampling(interface, seed)
+    samples = {moment: sampling(observation, tasks[moment]) for moment, observation in recording.read(list(tasks))}
+    numbers = len({moment.episode for moment in samples})
+    several = f"{numbers} episodes of " if numbers > 1 else ""
+    return Observations(
+        tuple(samples[moment] for moment in selection.calibration),
+        tuple(samples[moment] for moment in selection.held_out),
+        f"{len(samples)} observations of {several}the {recording.name}{which}",
+        False,
+    )
+
+
+def _of_task(episodes: Sequence[Episode], task: str | None) -> tuple[Sequence[Episode], str]:
+    """The episodes to use, and in words which they are."""
+    if task is None:
+        return episodes, ""
+    same = [episode for episode in episodes if (episode.task or "").strip() == task.strip()]
+    if same:
+        return same, f", of the task {task!r}"
+    return [replace(episode, task=task) for episode in episodes], f", taken under the task {task!r}, which it has not"
+
+
+def _named(directory: Path, task: str | None) -> str:
+    if task is None:
+        raise BadInput(f"{directory} names no task: give the one that the policy is to read with --task TEXT")
+    return task
+
+
+class _Sampling:
+    """Observation and task → the policy's tensors as the robot makes them, and noise of its own for each."""
+
+    def __init__(self, interface: Interface, seed: int) -> None:
+        tokenizer = TaskTokenizer(interface.tokenizer_definition, interface.tokenizer)
+        self._preprocessor = Preprocessor(interface.cameras, interface.state, tokenizer, Spans())
+        self._chunk = (1, interface.horizon, interface.action.padded_to)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, observation: Observation, task: str) -> Sample:
+        self._preprocessor.set_task(task)
+        observed = {name: torch.from_numpy(array) for name, array in self._preprocessor(observation).items()}
+        return Sample(observed, torch.randn(self._chunk, generator=self._generator))
 
 
 def _picture(generator: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
@@ -112,8 +127,7 @@ def _picture(generator: np.random.Generator, height: int, width: int) -> NDArray
 def _state(generator: np.random.Generator, interface: Interface) -> NDArray[np.float64]:
     space = interface.state
     drawn = generator.standard_normal(len(space.dimensions))
-    if space.normalisation.mode == "mean_std":
-        drawn = np.asarray(space.normalisation.mean) + drawn * np.asarray(space.normalisation.std)
+    drawn = np.asarray(space.normalisation.offset) + drawn * np.asarray(space.normalisation.scale)
     lower = [-np.inf if d.lower is None else d.lower for d in space.dimensions]
     upper = [np.inf if d.upper is None else d.upper for d in space.dimensions]
-    return np.clip(drawn, lower, upper)
+    return to_si(np.clip(drawn, lower, upper), space)

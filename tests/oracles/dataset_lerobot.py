@@ -1,10 +1,11 @@
 """Writes two tiny datasets as LeRobot records them, and what it reads back from them.
 
-Each format needs the release that wrote it, in an environment of its own; both run offline, on the CPU, in seconds:
+Each format needs the release that wrote it, in an environment of its own; both run offline, on the CPU, in seconds.
+They decode with torchcodec, which needs FFmpeg 7's libraries where the loader finds them:
 
     python3.12 -m venv new-env && new-env/bin/pip install "lerobot[dataset]==0.6.1"
     new-env/bin/python tests/oracles/dataset_lerobot.py         # format v3.0
-    python3.12 -m venv old-env && old-env/bin/pip install "lerobot==0.3.3"
+    python3.12 -m venv old-env && old-env/bin/pip install "lerobot==0.3.3" "av<16"
     old-env/bin/python tests/oracles/dataset_lerobot.py         # format v2.1
 
 Written under ``tests/oracles/goldens/lerobot_dataset_v3.0`` or ``…_v2.1``: a dataset of three episodes of two tasks,

@@ -1,45 +1,61 @@
-"""A linear with an input-conditional LoRA-SP branch (arXiv 2603.07404), kept exact and cheap in an exported graph."""
+"""A linear with an input-conditional branch, kept exact and cheap in an exported graph."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from vla_export.adapters.lora_sp import LoRASPBranch, LoRASPConfig, Semantics
+from vla_export.adapters.adapter import Branch
+from vla_export.graph.precision import to_half
 
 
 class RoutedLinear(nn.Module):
-    """y = W x + b + (alpha / r) · B ((A x) ⊙ keep(s) ⊙ s), with scores s = R x and keep(s) of `kept_directions`.
+    """y = W x + b + B ((A x) ⊙ gates), with gates = gating(R x).
 
-    x: (…, in) → y: (…, out), in the type of the weights; selection and gating are float32. Released semantics use the
-    scores as they are; the paper's are non-negative, s = max(R x, 0).
+    x: (…, in) → y: (…, out), in the type of W; gating is float32.
 
-    ``fused`` is [W; A; R] stacked, (out + 2·bank, in), so that the branch costs a few more rows of the linear's own
-    matrix product and one thin product; ``up`` is (alpha / r) · B and b. Both are plain linears, which is what changes
+    ``fused`` is [W; A; R] stacked, (out + directions + scores, in), so that the branch costs a few more rows of the
+    linear's own matrix product and one thin product; ``up`` is B and b. Both are plain linears, which is what changes
     of precision look for.
+
+    Raises `WorkFailed` where W is float16 and the branch cannot be.
     """
 
-    def __init__(self, base: nn.Linear, branch: LoRASPBranch, config: LoRASPConfig) -> None:
+    def __init__(self, base: nn.Linear, branch: Branch) -> None:
         super().__init__()
         dtype = base.weight.dtype
-        self.fused = _linear(torch.cat((base.weight, branch.A.to(dtype), branch.router.to(dtype))), None)
-        self.up = _linear((branch.B.float() * config.scale).to(dtype), base.bias)
+        self.fused = _linear(torch.cat((base.weight, _cast("A", branch.A, dtype), _cast("R", branch.router, dtype))))
+        self.up = _linear(_cast("B", branch.B, dtype), base.bias)
+        self.gating = branch.gating
         self.out_features, self.in_features = base.out_features, base.in_features
-        self.bank = config.bank
-        self.threshold = config.threshold
-        self.semantics: Semantics = config.semantics
 
     def forward(self, x: Tensor) -> Tensor:
-        base, down, scores = self.fused(x).split((self.out_features, self.bank, self.bank), dim=-1)
-        scores = scores.float()
-        if self.semantics == "paper":
-            scores = scores.relu()
-        keep = kept_directions(scores, self.threshold, self.semantics)
-        gated = down.float() * torch.where(keep, scores, 0.0)
+        base, down, scores = self.fused(x).split(self._rows, dim=-1)
+        gated = down.float() * self.gating(scores.float())
         return base + self.up(gated.to(x.dtype))
 
+    @property
+    def directions(self) -> int:
+        """How many directions the branch gates."""
+        return self.gating.directions
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    @property
+    def base(self) -> nn.Linear:
+        """W and b as they were without the branch; the numbers are shared, not copied."""
+        return _linear(self.fused.weight.split(self._rows)[0], self.up.bias)
+
+    @property
+    def branch(self) -> Branch:
+        """The branch in the type of W; the numbers are shared, not copied."""
+        _, A, router = self.fused.weight.split(self._rows)
+        return Branch(A, self.up.weight, router, self.gating)
+
+    @property
+    def _rows(self) -> tuple[int, int, int]:
+        return self.out_features, self.gating.directions, self.gating.scores
+
+
+def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:
@@ -47,24 +63,5 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return linear
 
 
-def kept_directions(scores: Tensor, threshold: float, semantics: Semantics) -> Tensor:
-    """Which directions each token uses: scores (…, bank), float32 → bool of the same shape.
-
-    Scores are sorted by signed value, largest first; c_k is the sum of the first k squared. Released: the largest k
-    with c_k <= threshold · c_bank, but at least 1. Paper: the smallest k with c_k >= threshold · c_bank. The first k
-    are kept; of equal scores the one of lower index comes first.
-
-    The order is not undone by a scatter: being kept is being above the k-th score, or equal to it while there is room.
-    That keeps shapes static and does not depend on how a runtime's sort breaks ties.
-    """
-    ordered = scores.topk(scores.shape[-1], dim=-1).values
-    energy = ordered.square().cumsum(-1)
-    limit = threshold * energy[..., -1:]
-    if semantics == "released":
-        rank = (energy <= limit).int().sum(-1, keepdim=True).clamp(min=1)
-    else:
-        rank = (energy < limit).int().sum(-1, keepdim=True) + 1
-    least = ordered.gather(-1, rank - 1)
-    above, level = scores > least, scores == least
-    room = rank - above.int().sum(-1, keepdim=True)
-    return above | (level & (level.int().cumsum(-1) <= room))
+def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return to_half(f"an adapter's {name}", tensor) if dtype is torch.float16 else tensor.to(dtype)

@@ -1,4 +1,4 @@
-"""A LoRA-SP adapter for the toy policy, on disk as its training leaves it."""
+"""Adapters for the toy policy, on disk as their training leaves them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADAPTED = ("q_proj", "v_proj", "down_proj", "action_out_proj")
 
 
 class AdapterFiles:
-    """Writes an adapter under ``root``: the tensors, then the configuration unless it is None."""
+    """Writes a LoRA-SP adapter under ``root``: the tensors, then the configuration unless it is None."""
 
     def __init__(self, root: Path, model: Pi0) -> None:
         self.path = root / "adapters.safetensors"

@@ -1,4 +1,4 @@
-"""Reading LoRA-SP adapters: what is accepted, and the one line for each thing that is not."""
+"""Reading adapters.safetensors of LoRA-SP's release: what is accepted, and the one line for each thing that is not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from vla_export.adapters.gating import EnergyGating
 from vla_export.adapters.lora_sp import read_lora_sp
 from vla_runtime.errors import BadInput
 
@@ -24,67 +25,25 @@ def refused(path: Path) -> str:
     return message
 
 
-def test_reads_every_branch_with_its_configuration(files: Any) -> None:
+def test_reads_every_branch_with_its_scale(files: Any) -> None:
     tensors = files.tensors()
     adapter = read_lora_sp(files.write(tensors))
-    assert adapter.config.model_dump() == {
-        **GOOD,
-        "threshold": 0.9,
-        "semantics": "released",
-        "router_projection": False,
-    }
-    assert (adapter.config.bank, adapter.config.scale) == (6, 2.0)
-    assert set(adapter.branches) == set(files.modules)
-    assert torch.equal(adapter.branches[SOURCE].A, tensors[f"{SOURCE}.A"])
-    assert torch.equal(adapter.branches[SOURCE].B, tensors[f"{SOURCE}.B"])
-    assert torch.equal(adapter.branches[SOURCE].router, tensors[f"{SOURCE}.router.weight"])
+    assert adapter.form == "LoRA-SP with the released semantics"
+    assert set(adapter.updates) == set(files.modules)
+    branch = adapter.updates[SOURCE].branch
+    assert branch is not None
+    assert torch.equal(branch.A, tensors[f"{SOURCE}.A"])
+    assert torch.equal(branch.B, 2.0 * tensors[f"{SOURCE}.B"])
+    assert torch.equal(branch.router, tensors[f"{SOURCE}.router.weight"])
+    assert isinstance(branch.gating, EnergyGating)
+    assert (branch.gating.directions, branch.gating.threshold, branch.gating.semantics) == (6, 0.9, "released")
 
 
-def test_the_configuration_may_be_yaml(files: Any) -> None:
+def test_a_configuration_may_lie_elsewhere(files: Any, tmp_path: Path) -> None:
     path = files.write(files.tensors(), config=None)
-    path.with_suffix(".yaml").write_text(
-        "method: lora_sp\nr: 2\nalpha: 4\nnum_experts: 3\nthreshold: 0.75\nsemantics: paper\n", encoding="utf-8"
-    )
-    config = read_lora_sp(path).config
-    assert (config.alpha, config.threshold, config.semantics) == (4.0, 0.75, "paper")
-
-
-def test_a_missing_configuration_is_named_with_its_fields(files: Any) -> None:
-    message = refused(files.write(files.tensors(), config=None))
-    assert "adapters.json or adapters.yaml" in message
-    for field in ("method", "r", "alpha", "num_experts", "threshold", "semantics"):
-        assert field in message
-
-
-def test_two_configurations_are_one_too_many(files: Any) -> None:
-    path = files.write(files.tensors())
-    path.with_suffix(".yaml").write_text("method: lora_sp\n", encoding="utf-8")
-    assert "both exist" in refused(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"alpha": None}, "alpha: Field required"),
-        ({"rank": 4}, "rank: Extra inputs are not permitted"),
-        ({"r": "2"}, "r: Input should be a valid integer"),
-        ({"r": 0}, "r: Input should be greater than 0"),
-        ({"threshold": 1.5}, "threshold: Input should be less than or equal to 1"),
-        ({"method": "lora"}, "method: Input should be 'lora_sp'"),
-        ({"semantics": "other"}, "semantics: Input should be 'released' or 'paper'"),
-        ({"router_projection": True}, "router_projection is not supported yet"),
-    ],
-)
-def test_a_wrong_field_is_named(files: Any, change: dict[str, Any], expected: str) -> None:
-    config = {name: value for name, value in {**GOOD, **change}.items() if value is not None}
-    assert expected in refused(files.write(files.tensors(), config))
-
-
-@pytest.mark.parametrize("text", ["{", "[1, 2]", "null"])
-def test_a_configuration_that_is_not_one_is_refused(files: Any, text: str) -> None:
-    path = files.write(files.tensors(), config=None)
-    path.with_suffix(".json").write_text(text, encoding="utf-8")
-    assert "adapters.json" in refused(path)
+    elsewhere = tmp_path / "elsewhere.yaml"
+    elsewhere.write_text("method: lora_sp\nr: 2\nalpha: 4\nnum_experts: 3\nsemantics: paper\n", encoding="utf-8")
+    assert read_lora_sp(path, elsewhere).form == "LoRA-SP with the paper semantics"
 
 
 @pytest.mark.parametrize("part", ["A", "B", "router.weight"])
@@ -106,7 +65,7 @@ def test_a_misshapen_tensor_is_named_with_what_it_should_be(files: Any, part: st
 def test_a_router_for_another_width_is_refused(files: Any) -> None:
     tensors = files.tensors()
     tensors[f"{SOURCE}.router.weight"] = torch.ones(6, 5)
-    assert f"{SOURCE}.A and {SOURCE}.router.weight differ" in refused(files.write(tensors))
+    assert f"{SOURCE}.router.weight has shape (6, 5); expected (6, 24)" in refused(files.write(tensors))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -121,19 +80,21 @@ def test_an_unknown_tensor_is_named(files: Any, key: str) -> None:
     assert f"unknown tensor {key}" in refused(files.write({**files.tensors(), key: torch.ones(6, 3)}))
 
 
-def test_an_adapter_that_changes_nothing_is_refused(files: Any) -> None:
-    tensors = {key: torch.zeros_like(t) if key.endswith(".B") else t for key, t in files.tensors().items()}
-    assert "every B is zero" in refused(files.write(tensors))
+@pytest.mark.parametrize("part", ["A", "B"])
+def test_an_adapter_that_changes_nothing_is_refused(files: Any, part: str) -> None:
+    tensors = {key: torch.zeros_like(t) if key.endswith(f".{part}") else t for key, t in files.tensors().items()}
+    assert "changes nothing" in refused(files.write(tensors))
 
 
 def test_an_empty_adapter_is_refused(files: Any) -> None:
     assert "holds no tensors" in refused(files.write({}))
 
 
-def test_a_file_that_is_not_safetensors_is_refused(files: Any) -> None:
+@pytest.mark.parametrize("size", [4, 100, -8])
+def test_a_truncated_file_is_refused(files: Any, size: int) -> None:
     path = files.write(files.tensors())
-    path.write_bytes(path.read_bytes()[:100])
-    assert "not a readable safetensors file" in refused(path)
+    path.write_bytes(path.read_bytes()[:size])
+    assert "cannot be read as safetensors" in refused(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ ACTION = Space(
         *(Dimension(name=f"joint{n}", unit="rad") for n in range(1, 7)),
         Dimension(name="grip", unit="m"),
     ),
-    normalisation=Normalisation(mode="mean_std", mean=(0.1,) * 7, std=(0.5, 0.4, 0.3, 0.2, 0.6, 0.7, 0.02)),
+    normalisation=Normalisation(mode="mean_std", offset=(0.1,) * 7, scale=(0.5, 0.4, 0.3, 0.2, 0.6, 0.7, 0.02)),
     padded_to=8,
 )
 

@@ -1,15 +1,17 @@
-"""What a change to the policy did to its actions, in the units the robot moves in."""
+"""What a change to the policy did to its actions, in the units the robot moves in: rad and m."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from vla_runtime.bundle.manifest import Space, Unit
+from vla_runtime.bundle.manifest import Space
 from vla_runtime.errors import WorkFailed
+from vla_runtime.policy.units import SIUnit, si_factors, si_unit
 
 
 class DimensionEffect(BaseModel):
@@ -18,7 +20,7 @@ class DimensionEffect(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    unit: Unit
+    unit: SIUnit
     mean_error: float
     max_error: float
 
@@ -62,7 +64,7 @@ def compare_actions(reference: Sequence[Tensor], changed: Sequence[Tensor], acti
 
     difference = after - before
     per_sample = difference.flatten(1).norm(dim=1) / norms
-    in_units = difference.abs() * _scale(action)
+    in_si = difference.abs() * torch.from_numpy(np.abs(action.normalisation.scale) * si_factors(action))
     return ActionEffect(
         samples=len(before),
         relative_error=float(difference.norm() / before.norm()),
@@ -72,17 +74,10 @@ def compare_actions(reference: Sequence[Tensor], changed: Sequence[Tensor], acti
         dimensions=tuple(
             DimensionEffect(
                 name=dimension.name,
-                unit=dimension.unit,
-                mean_error=float(in_units[..., n].mean()),
-                max_error=float(in_units[..., n].max()),
+                unit=si_unit(dimension.unit),
+                mean_error=float(in_si[..., n].mean()),
+                max_error=float(in_si[..., n].max()),
             )
             for n, dimension in enumerate(action.dimensions)
         ),
     )
-
-
-def _scale(action: Space) -> Tensor:
-    """Units per normalised unit, one per dimension: a difference loses the mean and keeps the deviation."""
-    if action.normalisation.mode == "identity":
-        return torch.ones(len(action.dimensions), dtype=torch.float64)
-    return torch.tensor(action.normalisation.std, dtype=torch.float64) + 1e-8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from vla_export import provenance
 from vla_export.actions import ActionEffect, compare_actions
 from vla_export.graph.goldens import make_goldens
 from vla_export.graph.onnx_export import export_graphs
+from vla_export.graph.quantisation import quantise
 from vla_export.graph.summary import summarise
+from vla_export.models.flow_model import FlowModel
 from vla_export.preparation import PreparedPolicy
-from vla_export.progress import StageProgress
+from vla_export.progress import Advance, StageProgress
 from vla_export.report.render import write_report
 from vla_export.report.report import ExportReport, GraphFile, MeasuredOn, ParityReport
 from vla_export.request import ExportRequest
@@ -23,14 +25,12 @@ from vla_runtime.bundle.bundle import Bundle
 from vla_runtime.bundle.gates import CHUNK_ERROR
 from vla_runtime.bundle.golden import GoldenSample, write_golden
 from vla_runtime.bundle.manifest import Graphs, Manifest, Precision
-from vla_runtime.bundle.parity import compare
+from vla_runtime.bundle.parity import answer, measure
 from vla_runtime.bundle.writing import BundleWriter
 from vla_runtime.engines.engine import Engine
 from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vla_runtime.errors import WorkFailed
-from vla_runtime.policy.sampling import euler_steps
 from vla_runtime.profiling.machine import this_machine
-from vla_runtime.profiling.spans import Spans
 
 GOLDEN_SAMPLES = 2
 GOLDEN_FILE = "golden.safetensors"
@@ -42,73 +42,96 @@ def write_bundle(
 ) -> tuple[Bundle, ExportReport]:
     """Write the bundle beside its place, prove it, and rename it there.
 
+    The policy's weights are used up: converted to each precision in turn, and let go once the graphs hold them.
+
     Raises `WorkFailed` where ONNX Runtime does not compute what PyTorch did; then there is no bundle.
     """
     interface, held_out = policy.checkpoint.interface, policy.observations.held_out
-    answers = [sample_actions(policy.model, sample, interface.flow_steps) for sample in held_out]
+    with progress.stage("reference actions"):
+        goldens = make_goldens(policy.model, held_out[:GOLDEN_SAMPLES], interface.flow_steps)
+        answers = [torch.from_numpy(golden.chunk) for golden in goldens]
+        answers += [sample_actions(policy.model, s, interface.flow_steps) for s in held_out[GOLDEN_SAMPLES:]]
     overall = compare_actions(policy.original, answers, interface.action)
-    goldens = make_goldens(policy.model, held_out[:GOLDEN_SAMPLES], interface.flow_steps)
 
     with BundleWriter(request.output) as writer:
         write_golden(writer.root / GOLDEN_FILE, goldens)
-        shutil.copyfile(interface.tokenizer_path, writer.root / interface.tokenizer.file)
-        graphs = _graphs(policy, request, writer.root, progress)
+        (writer.root / interface.tokenizer.file).write_text(interface.tokenizer_definition, encoding="utf-8")
+        graphs = _graphs(policy, writer.root, progress)
+        _release(policy)
         parity = []
         for precision in graphs:
             with progress.stage(f"parity of {precision} in ONNX Runtime"):
                 draft = Bundle(writer.root, _manifest(policy, request, graphs, None, _no_digests(writer.root)))
-                engine = OnnxRuntimeEngine(draft, precision)
-                effect = compare_actions(answers, _answers(engine, held_out, interface.flow_steps), interface.action)
-                parity.append(_parity(engine, precision, goldens, interface.flow_steps, effect))
+                engine = OnnxRuntimeEngine(draft, precision, torch.get_num_threads(), optimise=precision != "fp16")
+                parity.append(_parity(engine, precision, policy, goldens, answers))
                 del engine
         report = _report(policy, overall, _sizes(writer.root, graphs), parity)
         write_report(writer.root / "report", report)
-        bundle = writer.finish(lambda files: _manifest(policy, request, graphs, report, files))
+        with progress.stage("digest"):
+            bundle = writer.finish(lambda files: _manifest(policy, request, graphs, report, files))
     return bundle, report
 
 
-def _graphs(
-    policy: PreparedPolicy, request: ExportRequest, root: Path, progress: StageProgress
-) -> dict[Precision, Graphs]:
+def _graphs(policy: PreparedPolicy, root: Path, progress: StageProgress) -> dict[Precision, Graphs]:
     sample = policy.observations.held_out[0]
-    wanted: list[Precision] = ["fp32"]
-    if request.trt is not None and request.trt not in wanted:
-        wanted.append(request.trt)
     graphs: dict[Precision, Graphs] = {}
-    for precision in wanted:
+    for precision in policy.precisions:
         with progress.stage(f"export {precision} graphs", 2) as advance:
-            graphs[precision] = export_graphs(policy.model, sample, root, precision, advance)
+            if precision == "int8":
+                graphs[precision] = _int8_graphs(policy.model, sample, root, graphs.get("fp32"), advance)
+            else:
+                graphs[precision] = export_graphs(policy.model, sample, root, precision, advance)
     return graphs
 
 
-def _answers(engine: Engine, samples: Sequence[Sample], flow_steps: int) -> list[torch.Tensor]:
-    answers = []
-    for sample in samples:
-        prefix = engine.encode({name: tensor.numpy() for name, tensor in sample.observed.items()})
-        *_, chunk = euler_steps(engine, prefix, sample.noise.numpy(), flow_steps, Spans())
-        answers.append(torch.from_numpy(chunk))
-    return answers
+def _int8_graphs(model: FlowModel, sample: Sample, root: Path, fp32: Graphs | None, progress: Advance) -> Graphs:
+    """int8 graphs are made of the fp32 ones, which do not stay where the bundle was not to hold them."""
+    graphs = quantise(export_graphs(model, sample, root) if fp32 is None else fp32, root, progress)
+    if fp32 is None:
+        for path in root.glob("*.onnx*"):
+            path.unlink()
+    return graphs
+
+
+def _release(policy: PreparedPolicy) -> None:
+    """The model becomes an empty shell, whoever still holds it: ONNX Runtime and TensorRT need the memory."""
+    policy.model.to("meta")
+    gc.collect()
 
 
 def _parity(
-    engine: Engine, precision: Precision, goldens: Sequence[GoldenSample], flow_steps: int, effect: ActionEffect
+    engine: Engine,
+    precision: Precision,
+    policy: PreparedPolicy,
+    goldens: Sequence[GoldenSample],
+    reference: Sequence[torch.Tensor],
 ) -> ParityReport:
-    found = compare(engine, goldens, flow_steps)
-    if not found.passes(precision):
+    """An engine against PyTorch's goldens, and against its ``reference`` chunks for all held-out samples.
+
+    The goldens are of the first held-out samples.
+    """
+    interface = policy.checkpoint.interface
+    found = [answer(engine, golden.inputs, golden.noise, interface.flow_steps) for golden in goldens]
+    chunks = [each.chunk for each in found]
+    for sample in policy.observations.held_out[len(goldens) :]:
+        inputs = {name: tensor.numpy() for name, tensor in sample.observed.items()}
+        chunks.append(answer(engine, inputs, sample.noise.numpy(), interface.flow_steps).chunk)
+    parity = measure(engine.name, found, goldens)
+    if not parity.passes(precision):
         raise WorkFailed(
-            f"{found.engine} does not compute what PyTorch did: relative error {found.chunk:.2e} of the actions "
-            f"(limit {CHUNK_ERROR[precision]:.0e}), worst prefix tensor {found.prefix_worst} {found.prefix:.2e}; "
+            f"{parity.engine} does not compute what PyTorch did: relative error {parity.chunk:.2e} of the actions "
+            f"(limit {CHUNK_ERROR[precision]:.0e}), worst prefix tensor {parity.prefix_worst} {parity.prefix:.2e}; "
             "no bundle was written"
         )
     return ParityReport(
         precision=precision,
-        engine=found.engine,
-        samples=found.samples,
-        prefix=found.prefix,
-        step=found.step,
-        chunk=found.chunk,
+        engine=parity.engine,
+        samples=parity.samples,
+        prefix=parity.prefix,
+        step=parity.step,
+        chunk=parity.chunk,
         gate=CHUNK_ERROR[precision],
-        effect=effect,
+        effect=compare_actions(reference, [torch.from_numpy(chunk) for chunk in chunks], interface.action),
     )
 
 
@@ -132,7 +155,7 @@ def _report(
             calibration=len(observations.calibration),
             held_out=len(observations.held_out),
         ),
-        ignored_tensors=dict(policy.checkpoint.ignored),
+        ignored_tensors=dict(policy.checkpoint.weights.ignored),
         merge=policy.merge,
         depth=policy.depth,
         overall=overall,

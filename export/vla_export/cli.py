@@ -57,14 +57,23 @@ def _parser() -> argparse.ArgumentParser:
         "--prune", action="append", default=[], metavar="SPEC", help="cka:0.5 removes half of the layers; repeatable"
     )
     parser.add_argument(
-        "--calibration", type=Path, metavar="PATH", help="observations captured with vla-calibrate (default: synthetic)"
+        "--calibration",
+        type=Path,
+        metavar="PATH",
+        help="a capture of vla-calibrate, a LeRobot dataset or a rosbag to measure on (default: synthetic ones)",
+    )
+    parser.add_argument("--task", metavar="TEXT", help="measure on this task alone")
+    parser.add_argument(
+        "--precision",
+        metavar="P[,P]",
+        help="graphs the bundle holds: fp32, fp16, int8 (default: fp32, or fp16 for over a billion parameters)",
     )
     parser.add_argument(
         "--trt",
         nargs="?",
         const="fp16",
         metavar="PRECISION",
-        help="build a TensorRT engine: fp16 (the default) or fp32",
+        help="build a TensorRT engine, and hold its graphs: fp16 (the default) or fp32",
     )
     parser.add_argument("-o", dest="output", type=Path, metavar="BUNDLE", help="default: CHECKPOINT/bundle")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, show no progress")
@@ -83,6 +92,8 @@ def _export(arguments: argparse.Namespace) -> int:
         merge=arguments.merge,
         prune=tuple(arguments.prune),
         calibration=arguments.calibration,
+        task=arguments.task,
+        precision=arguments.precision,
         trt=arguments.trt,
     )
     with StageProgress(quiet=arguments.json) as progress:

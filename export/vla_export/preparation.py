@@ -9,26 +9,34 @@ import torch
 from torch import Tensor
 
 from vla_export.adapters.merge import MergeReport, merge
-from vla_export.checkpoints.checkpoint import Checkpoint
+from vla_export.checkpoints.checkpoint import Checkpoint, Interface
 from vla_export.checkpoints.reading import read
+from vla_export.float32 import float32
+from vla_export.graph.precision import is_large
 from vla_export.models.flow_model import FlowModel
-from vla_export.observations import Observations, captured, synthetic
+from vla_export.observations import Observations, recorded, synthetic
 from vla_export.progress import StageProgress
 from vla_export.prune.depth import DepthReport, prune_depth
 from vla_export.request import ExportRequest
 from vla_export.sample import Sample, sample_actions
+from vla_runtime.bundle.manifest import Precision
+
+# Synthetic observations, half of them held out: more where stages decide by them than where graphs are compared alone.
+DECIDING, JUDGING = 16, 4
 
 
 @dataclass(frozen=True)
 class PreparedPolicy:
     """The policy on its way to the bundle, and what the stages so far reported.
 
-    original: the checkpoint's own answers to the held-out samples, before any stage.
+    precisions: the graphs to export, in order. original: the checkpoint's own answers to the held-out samples, from
+    the values it holds, before they were rounded and before any stage.
     """
 
     checkpoint: Checkpoint
     model: FlowModel
     observations: Observations
+    precisions: tuple[Precision, ...]
     original: tuple[Tensor, ...]
     merge: MergeReport | None
     depth: DepthReport | None
@@ -38,11 +46,13 @@ class PreparedPolicy:
 def prepare(request: ExportRequest, progress: StageProgress) -> PreparedPolicy:
     """Load the checkpoint, apply the adapter, remove layers: the policy as it will be exported."""
     with progress.stage("load checkpoint"):
-        checkpoint = read(request.checkpoint)
+        checkpoint = read(request.checkpoint, request.half)
     interface, model = checkpoint.interface, checkpoint.model
     with progress.stage("observations"):
-        observations = synthetic(interface) if request.calibration is None else captured(interface, request.calibration)
-    original = _answers(model, observations.held_out, interface.flow_steps, progress)
+        observations = _observations(request, interface)
+    precisions = request.wanted(is_large(model))
+    with float32(model, checkpoint.weights.original):
+        original = _answers(model, observations.held_out, interface.flow_steps, progress)
     merged = depth = None
     if request.adapter is not None:
         with progress.stage("merge adapter"):
@@ -60,7 +70,14 @@ def prepare(request: ExportRequest, progress: StageProgress) -> PreparedPolicy:
             model, depth = prune_depth(
                 model, step, observations.calibration, observations.held_out, interface.flow_steps, interface.action
             )
-    return PreparedPolicy(checkpoint, model, observations, original, merged, depth)
+    return PreparedPolicy(checkpoint, model, observations, precisions, original, merged, depth)
+
+
+def _observations(request: ExportRequest, interface: Interface) -> Observations:
+    if request.calibration is not None:
+        return recorded(interface, request.calibration, request.task)
+    changes = request.adapter is not None or bool(request.prune)
+    return synthetic(interface, DECIDING if changes else JUDGING, task=request.task)
 
 
 def _answers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vla_export.adapters.lora_sp import LoRASPAdapter
+from vla_export.adapters.adapter import Adapter
 from vla_export.checkpoints.checkpoint import Checkpoint
 from vla_export.report.report import ExportReport
 from vla_runtime import __version__
@@ -12,7 +12,7 @@ from vla_runtime.bundle.bundle import sha256
 from vla_runtime.bundle.manifest import Provenance, Stage
 
 
-def of(checkpoint: Checkpoint, adapter: LoRASPAdapter | None, report: ExportReport | None) -> Provenance:
+def of(checkpoint: Checkpoint, adapter: Adapter | None, report: ExportReport | None) -> Provenance:
     """Names and digests of what went in, and each stage with its measured errors; no stages without a report."""
     return Provenance(
         exporter=f"vla-deploy {__version__}",
@@ -25,11 +25,11 @@ def of(checkpoint: Checkpoint, adapter: LoRASPAdapter | None, report: ExportRepo
 
 
 def _stages(report: ExportReport) -> Iterator[Stage]:
-    if report.merge is not None:
+    if (merge := report.merge) is not None:
         yield Stage(
             name="merge",
-            summary=f"LoRA-SP on {len(report.merge.layers)} linears, {report.merge.mode}: {report.merge.reason}",
-            measured={"formula_error": max(layer.formula_error for layer in report.merge.layers)},
+            summary=f"{merge.form} on {len(merge.layers)} linears, {merge.mode}: {merge.reason}",
+            measured={"formula_error": max(layer.formula_error for layer in merge.layers)},
         )
     if report.depth is not None:
         removed = "; ".join(

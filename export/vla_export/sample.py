@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vla_export.float32 import float32
 from vla_export.models.flow_model import FlowModel
 
 
@@ -24,6 +25,7 @@ class Sample:
 
 @torch.no_grad()
 def sample_actions(model: FlowModel, sample: Sample, flow_steps: int) -> Tensor:
-    """The normalised, padded chunk (1, H, A) that the model answers to one sample."""
-    prefix = model.encode(sample.observed)
-    return model.sample(prefix, sample.noise, flow_steps)
+    """The normalised, padded chunk (1, H, A) that the model answers to one sample, in float32 arithmetic."""
+    with float32(model):
+        prefix = model.encode(sample.observed)
+        return model.sample(prefix, sample.noise, flow_steps)

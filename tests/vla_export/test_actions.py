@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.toy_policy import ACTION
 from vla_export.actions import ActionEffect, compare_actions
-from vla_runtime.bundle.manifest import Normalisation, Space
+from vla_export.checkpoints.normalisation import identity
+from vla_runtime.bundle.manifest import Dimension, Space
 from vla_runtime.errors import WorkFailed
 
 
@@ -50,8 +51,17 @@ def test_padding_does_not_count() -> None:
     assert compare_actions(before, after, ACTION).relative_error == 0.0
 
 
+def test_whatever_a_policy_speaks_its_errors_are_told_in_si() -> None:
+    integers = tuple(Dimension(name=d.name, unit="0.001deg") for d in ACTION.dimensions)
+    before, after = chunks(1), chunks(1)
+    after[0][..., 0] += 2.0
+    effect = compare_actions(before, after, ACTION.model_copy(update={"dimensions": integers})).dimensions[0]
+    assert effect.unit == "rad"
+    assert effect.max_error == pytest.approx(math.radians(2.0 * 0.5e-3), rel=1e-5)
+
+
 def test_an_unnormalised_space_is_in_its_own_units_already() -> None:
-    space = Space(dimensions=ACTION.dimensions, normalisation=Normalisation(mode="identity"), padded_to=8)
+    space = Space(dimensions=ACTION.dimensions, normalisation=identity(7), padded_to=8)
     before, after = chunks(1), chunks(1)
     after[0][..., 0] += 0.5
     assert compare_actions(before, after, space).dimensions[0].mean_error == pytest.approx(0.5, rel=1e-6)

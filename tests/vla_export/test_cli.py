@@ -15,9 +15,13 @@ from vla_export.checkpoints.reading import read
 from vla_export.models.blocks import Stack
 from vla_runtime.bundle.bundle import Bundle
 from vla_runtime.bundle.default import default_bundle
+from vla_runtime.bundle.golden import read_golden
 from vla_runtime.engines import tensorrt_build
 from vla_runtime.engines.choice import open_engine
 from vla_runtime.policy.policy import Observation, Policy
+from vla_runtime.policy.units import to_si
+
+TINY = Path(__file__).parents[1] / "oracles" / "goldens" / "pi0"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +93,7 @@ def test_the_bundle_answers_what_the_pruned_model_with_its_adapter_answers(
     generator = np.random.default_rng(3)
     observation = Observation(
         images={c.name: generator.integers(0, 256, (60, 80, 3), dtype=np.uint8) for c in interface.cameras},
-        state=np.asarray(interface.state.normalisation.mean),
+        state=to_si(np.asarray(interface.state.normalisation.offset), interface.state),
     )
     noise = generator.standard_normal((1, interface.horizon, interface.action.padded_to)).astype(np.float32)
 
@@ -161,7 +165,7 @@ def _missing_tensor(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "arguments", "message"),
     [
-        (_no_checkpoint, ["--merge"], "no checkpoint in"),
+        (_no_checkpoint, ["--merge"], "half a checkpoint in"),
         (_unknown_family, ["--merge"], "unknown family 'rt2'"),
         (_missing_tensor, ["--merge"], "action_out_proj.bias"),
         (_stray_adapter_tensor, ["--merge"], "model.some.other.q_proj matches no linear"),
@@ -176,6 +180,7 @@ def _missing_tensor(directory: Path) -> None:
         (_nothing, ["--merge", "--prune", "cka:x"], "not a number"),
         (_nothing, ["--merge", "--prune", "foo:1"], "unknown method"),
         (_nothing, ["--merge", "--trt", "int3"], "expected fp32 or fp16"),
+        (_nothing, ["--merge", "--precision", "fp32,int3"], "'int3' is none; expected some of fp32, fp16, int8"),
         (_nothing, ["--merge", "--calibration", "nowhere"], "no such directory"),
         (_nothing, ["--merge", "--frobnicate"], "unrecognized arguments"),
     ],
@@ -259,3 +264,31 @@ def test_without_tensorrt_the_bundle_is_complete_and_the_step_is_named(
     assert "neither TensorRT nor TensorRT-RTX is installed" in printed
     assert "vla-bundle build" in printed
     assert Bundle.open(tmp_path / "bundle").manifest.family == "pi0"
+
+
+def test_half_graphs_alone(tmp_path: Path, private_state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights never exist in float32, the reference still is: what rounding them did shows in the effect."""
+    assert cli.main([str(TINY), "--precision", "fp16", "-o", str(tmp_path / "bundle"), "--json"]) == 0
+
+    outcome = json.loads(capsys.readouterr().out)
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert set(bundle.manifest.graphs) == {"fp16"}
+    assert not list(bundle.root.glob("*.onnx"))
+    assert [parity["precision"] for parity in outcome["parity"]] == ["fp16"]
+    assert 0 < outcome["overall"]["relative_error"] < 1e-2
+
+    sample = read_golden(bundle.path(bundle.manifest.golden))[0]
+    model = read(TINY).model
+    with torch.no_grad():
+        prefix = model.encode({name: torch.from_numpy(array) for name, array in sample.inputs.items()})
+        exact = model.sample(prefix, torch.from_numpy(sample.noise), bundle.manifest.flow_steps).numpy()
+    error = np.linalg.norm(sample.chunk - exact) / np.linalg.norm(exact)
+    assert 0 < error < 1e-2
+
+
+def test_int8_graphs_alone(tmp_path: Path, private_state: Path) -> None:
+    """The fp32 graphs that they are made of do not stay."""
+    assert cli.main([str(TINY), "--precision", "int8", "-o", str(tmp_path / "bundle"), "--json"]) == 0
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert set(bundle.manifest.graphs) == {"int8"}
+    assert {Path(name).parent.name for name in bundle.manifest.files if ".onnx" in name} == {"int8"}

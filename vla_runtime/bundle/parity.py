@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,19 +38,39 @@ class Parity:
         return bool(np.isfinite([self.prefix, self.step]).all()) and self.chunk <= CHUNK_ERROR[precision]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What an engine makes of one observation and its noise: the prefix, the chunk after one step and after all."""
+
+    prefix: dict[str, NDArray[Any]]
+    step: NDArray[np.float32]
+    chunk: NDArray[np.float32]
+
+
+def answer(engine: Engine, inputs: Mapping[str, NDArray[Any]], noise: NDArray[Any], flow_steps: int) -> Answer:
+    """Run one observation, by the names of encode's inputs, through the engine."""
+    prefix = engine.encode(inputs)
+    arrays = engine.prefix_arrays(prefix)
+    first, *others = euler_steps(engine, prefix, noise, flow_steps, Spans())
+    return Answer(arrays, first, others[-1] if others else first)
+
+
 def compare(engine: Engine, samples: Sequence[GoldenSample], flow_steps: int) -> Parity:
     """Run every sample through the engine, from the sample's own noise, and measure each stage."""
+    return measure(engine.name, [answer(engine, s.inputs, s.noise, flow_steps) for s in samples], samples)
+
+
+def measure(engine: str, answers: Sequence[Answer], samples: Sequence[GoldenSample]) -> Parity:
+    """The answers of the engine of that name to ``samples``, one each, against the samples' own."""
     prefixes: list[tuple[str, float]] = []
     steps, chunks = [], []
-    for sample in samples:
-        prefix = engine.encode(sample.inputs)
-        prefixes += _prefix_errors(engine.prefix_arrays(prefix), sample.prefix).items()
-        first, *others = euler_steps(engine, prefix, sample.noise, flow_steps, Spans())
-        steps.append(relative_error(first, sample.step))
-        chunks.append(relative_error(others[-1] if others else first, sample.chunk))
+    for found, sample in zip(answers, samples, strict=True):
+        prefixes += _prefix_errors(found.prefix, sample.prefix).items()
+        steps.append(relative_error(found.step, sample.step))
+        chunks.append(relative_error(found.chunk, sample.chunk))
     worst = max(prefixes, key=lambda named: math.inf if math.isnan(named[1]) else named[1])
     return Parity(
-        engine=engine.name,
+        engine=engine,
         samples=len(samples),
         prefix=worst[1],
         prefix_worst=worst[0],

@@ -131,8 +131,11 @@ def _session(path: Path, threads: int | None, optimise: bool) -> ort.InferenceSe
     options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) - 1) if threads is None else threads
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = False  # it would keep what it once held of weights in another type
     # Threads that spin while they wait take their core from the process that moves the arm.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # On x86 without VNNI the fast product of int8 saturates; there, this takes the exact one.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [provider for provider in wanted if provider in ort.get_available_providers()]
     try:

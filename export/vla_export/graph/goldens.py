@@ -1,4 +1,4 @@
-"""The reference outputs a bundle carries: what the float32 model answers to a few samples, with their fixed noise."""
+"""The reference outputs a bundle carries: what PyTorch answers to a few samples in float32, with their fixed noise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from vla_export.float32 import float32
 from vla_export.models.flow_model import FlowModel
 from vla_export.sample import Sample
 from vla_runtime.bundle.golden import GoldenSample
@@ -13,8 +14,9 @@ from vla_runtime.bundle.golden import GoldenSample
 
 @torch.no_grad()
 def make_goldens(model: FlowModel, samples: Sequence[Sample], flow_steps: int) -> list[GoldenSample]:
-    """Run every sample through the float32 model; tensors are those of `vla_runtime.bundle.manifest.Manifest`."""
-    return [_golden(model, sample, flow_steps) for sample in samples]
+    """Run every sample in float32 arithmetic; tensors are those of `vla_runtime.bundle.manifest.Manifest`."""
+    with float32(model):
+        return [_golden(model, sample, flow_steps) for sample in samples]
 
 
 def _golden(model: FlowModel, sample: Sample, flow_steps: int) -> GoldenSample:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,11 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from vla_export.graph.onnx_cleaning import clean
 from vla_export.graph.precision import half
+from vla_export.graph.weight_files import store_weights
 from vla_export.models.flow_model import FlowModel
 from vla_export.progress import Advance
 from vla_export.sample import Sample
@@ -33,11 +35,13 @@ def export_graphs(
     precision: Precision = "fp32",
     progress: Advance | None = None,
 ) -> Graphs:
-    """Write ``encode.onnx`` and ``denoise.onnx`` of a float32 model, each with its weights beside it in one ``.data``.
+    """Write ``encode.onnx`` and ``denoise.onnx``, each with its weights beside it in a ``.data``.
 
-    Tensors are those of `vla_runtime.bundle.manifest.Manifest`; shapes are static and those of ``sample``. fp32 graphs
-    lie in ``directory``, fp16 graphs (see `vla_export.graph.precision.half`) in its ``fp16/``; there, keys and values
-    of the prefix are float16 and every other tensor keeps its type. The same weights give the same bytes.
+    What both graphs hold lies in encode's alone. Tensors are those of `vla_runtime.bundle.manifest.Manifest`; shapes
+    are static and those of ``sample``. fp32 graphs, of a float32 model, lie in ``directory``. fp16 graphs lie in its
+    ``fp16/``; the model is turned to half precision for them, in place (see `vla_export.graph.precision.half`), where
+    it is not yet. There, keys and values of the prefix are float16 and every other tensor keeps its type. The same
+    weights give the same bytes.
 
     ``progress`` is called after each of the two graphs. Raises `WorkFailed` for a model that cannot be exported.
     Returns the graphs' paths relative to ``directory``.
@@ -45,9 +49,16 @@ def export_graphs(
     folder = "" if precision == "fp32" else f"{precision}/"
     graphs = Graphs(encode=f"{folder}encode.onnx", denoise=f"{folder}denoise.onnx")
     (directory / graphs.encode).parent.mkdir(parents=True, exist_ok=True)
-    exported = model if precision == "fp32" else half(model)
-    for part, path in _parts(exported, sample, directory, graphs):
-        _export(part, path)
+    if precision == "fp16":
+        half(model)
+    observed, noise = dict(sample.observed), sample.noise
+    prefix = _prefix(model, observed)
+    encode = _Part(_Encode(model, tuple(observed)), observed, tuple(prefix))
+    step = {"chunk": noise, "time": noise.new_tensor([1.0]), "next_time": noise.new_tensor([0.9])}
+    denoise = _Part(_Denoise(model, tuple(prefix)), step | prefix, ("next_chunk",))
+    stored: Mapping[str, ir.ExternalTensor] = {}
+    for part, graph in ((encode, graphs.encode), (denoise, graphs.denoise)):
+        stored = _export(part, directory / graph, stored)
         if progress is not None:
             progress()
     return graphs
@@ -80,21 +91,34 @@ class _Denoise(nn.Module):
         return self.model.denoise(chunk, time, next_time, dict(zip(self.prefix_names, prefix, strict=True)))
 
 
-def _parts(model: FlowModel, sample: Sample, directory: Path, graphs: Graphs) -> Iterator[tuple[_Part, Path]]:
-    observed = sample.observed
-    prefix = model.encode(observed)
-    yield _Part(_Encode(model, tuple(observed)).eval(), observed, tuple(prefix)), directory / graphs.encode
-    time, next_time = sample.noise.new_tensor([1.0]), sample.noise.new_tensor([0.9])
-    step = {"chunk": sample.noise, "time": time, "next_time": next_time}
-    yield _Part(_Denoise(model, tuple(prefix)).eval(), step | prefix, ("next_chunk",)), directory / graphs.denoise
+class _Prefix(nn.Module):
+    def __init__(self, model: FlowModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.model.encode(observed)
 
 
-def _export(part: _Part, path: Path) -> None:
+def _prefix(model: FlowModel, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Zeros with the names, shapes and types of what encode gives; found on the meta device, where nothing computes."""
+    module = _Prefix(model)
+    held = dict(module.named_parameters()) | dict(module.named_buffers())
+    weights = {name: tensor.to("meta") for name, tensor in held.items()}
+    try:
+        prefix = functional_call(module, weights, ({name: tensor.to("meta") for name, tensor in observed.items()},))
+    except RuntimeError as error:
+        raise WorkFailed(f"encode cannot be exported to ONNX: {_first_line(error)}") from error
+    return {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in prefix.items()}
+
+
+def _export(part: _Part, path: Path, stored: Mapping[str, ir.ExternalTensor]) -> dict[str, ir.ExternalTensor]:
+    """Write one graph, and its weights but for those that ``stored`` holds already; returns what it wrote of them."""
     names = tuple(part.inputs)
     try:
         with _quiet():
             program = torch.onnx.export(
-                part.module,
+                part.module.eval(),
                 tuple(part.inputs.values()),
                 dynamo=True,
                 opset_version=OPSET,
@@ -109,8 +133,10 @@ def _export(part: _Part, path: Path) -> None:
     clean(program.model)
     _check_names(path, "input", names, [value.name for value in program.model.graph.inputs])
     _check_names(path, "output", part.outputs, [value.name for value in program.model.graph.outputs])
-    ir.save(program.model, path, external_data=f"{path.name}.data")
+    written = store_weights(program.model.graph, path.parent, f"{path.name}.data", stored)
+    ir.save(program.model, path)
     _check_file(path)
+    return written
 
 
 def _check_names(path: Path, what: str, expected: Sequence[str], found: Sequence[str | None]) -> None:

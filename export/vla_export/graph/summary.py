@@ -16,7 +16,7 @@ from onnx import TensorProto
 class GraphSummary:
     """One ONNX graph. operators: nodes by operator, most frequent first. weight_bytes: size of constants by type.
 
-    file_bytes: the graph and its external data together, on disk.
+    file_bytes: the graph and its weights together, on disk; weights that two graphs share count in both.
     """
 
     nodes: int
@@ -29,16 +29,15 @@ def summarise(path: Path) -> GraphSummary:
     """Count one graph without reading its weights."""
     graph = onnx.load(path, load_external_data=False).graph
     weight_bytes: Counter[str] = Counter()
-    external = set()
+    external = 0
     for tensor in graph.initializer:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         weight_bytes[dtype.name] += prod(tensor.dims) * dtype.itemsize
         if tensor.data_location == TensorProto.EXTERNAL:
-            external |= {entry.value for entry in tensor.external_data if entry.key == "location"}
-    files = [path, *(path.parent / name for name in external)]
+            external += sum(int(entry.value) for entry in tensor.external_data if entry.key == "length")
     return GraphSummary(
         nodes=len(graph.node),
         operators=dict(Counter(node.op_type for node in graph.node).most_common()),
         weight_bytes=dict(weight_bytes.most_common()),
-        file_bytes=sum(file.stat().st_size for file in files),
+        file_bytes=path.stat().st_size + external,
     )

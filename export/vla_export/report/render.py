@@ -81,7 +81,7 @@ def _merge(merge: MergeReport) -> Section:
     return Section(
         "Adapter",
         (
-            f"LoRA-SP with the {merge.config.semantics} semantics on {len(merge.layers)} linears, {merge.mode}: "
+            f"{merge.form} on {len(merge.layers)} linears, {merge.mode}: "
             f"{merge.reason}. It adds {merge.parameters_added:,} parameters.",
             f"What the adapter does to the base policy's actions. {_in_words(merge.effect)}",
         ),

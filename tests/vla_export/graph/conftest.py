@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 from tests.toy_policy import ACTION, CONFIG
-from vla_export.adapters.lora_sp import LoRASPBranch, LoRASPConfig
+from vla_export.adapters.adapter import Branch
+from vla_export.adapters.gating import EnergyGating
 from vla_export.adapters.routed_linear import RoutedLinear
 from vla_export.graph.goldens import make_goldens
 from vla_export.graph.onnx_export import export_graphs
@@ -68,28 +70,31 @@ def route(model: Pi0, seed: int = 0) -> Pi0:
     Together they move the actions by 5 to 8 %. Selection is a step: an adapter several times as strong turns
     rounding into another choice of directions, whatever computes it.
     """
-    config = LoRASPConfig(method="lora_sp", r=2, alpha=4.0, num_experts=3, threshold=0.7)
     generator = torch.Generator().manual_seed(seed)
     for layer in model.expert:
         for part in (layer.attention, layer.mlp):
             for name, linear in list(part.named_children()):
                 if isinstance(linear, nn.Linear):
-                    setattr(part, name, RoutedLinear(linear, _branch(linear, config.bank, generator), config))
+                    setattr(part, name, RoutedLinear(linear, _branch(linear, generator)))
     return model
 
 
-def _branch(linear: nn.Linear, bank: int, generator: torch.Generator) -> LoRASPBranch:
+def _branch(linear: nn.Linear, generator: torch.Generator) -> Branch:
+    bank, scale = 6, 2.0
+
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator) * 0.1
 
-    return LoRASPBranch(draw(bank, linear.in_features), draw(linear.out_features, bank), draw(bank, linear.in_features))
+    A, B = draw(bank, linear.in_features), draw(linear.out_features, bank) * scale
+    return Branch(A, B, draw(bank, linear.in_features), EnergyGating(bank, 0.7, "released"))
 
 
 def export(model: Pi0, directory: Path, precisions: tuple[Precision, ...] = BOTH) -> Exported:
     """A whole bundle; the graphs are traced on one sample and judged on others."""
     traced_on, *samples = random_samples(4)
+    exported = copy.deepcopy(model)  # fp16 graphs leave a half model behind
     with BundleWriter(directory) as writer:
-        graphs = {p: export_graphs(model, traced_on, writer.root, p) for p in precisions}
+        graphs = {p: export_graphs(exported, traced_on, writer.root, p) for p in precisions}
         write_golden(writer.root / "golden.safetensors", make_goldens(model, samples, FLOW_STEPS))
         (writer.root / "tokenizer.json").write_text("{}")
         bundle = writer.finish(

@@ -64,6 +64,23 @@ def test_every_weight_is_stored_once(exported):
             assert sum(w.nbytes for w in weights) <= most * parameters
 
 
+def test_a_weight_of_both_graphs_is_stored_once(exported):
+    for folder in ("", "fp16/"):
+        held = {}
+        for part in ("encode", "denoise"):
+            path = exported.bundle.path(f"{folder}{part}.onnx")
+            for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+                where = {entry.key: entry.value for entry in tensor.external_data}
+                if where:
+                    held.setdefault(tensor.name, {})[part] = (where["location"], where["offset"])
+        shared = {name: places for name, places in held.items() if len(places) == 2}
+        assert any(name.startswith("expert.layers.0.mlp") for name in shared)
+        for places in shared.values():
+            assert places["encode"] == places["denoise"]
+        alone = {name for name, places in held.items() if set(places) == {"denoise"}}
+        assert any(name.startswith("action_out_proj") for name in alone)
+
+
 def test_half_graphs_keep_half_weights_and_never_cast_one(exported):
     for part in ("encode", "denoise"):
         found = graph(exported, "fp16", part)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.toy_bundle import write_toy_bundle
-from vla_runtime.bundle.bundle import Bundle
+from vla_runtime.bundle import bundle, writing
+from vla_runtime.bundle.bundle import Bundle, sha256
 from vla_runtime.bundle.manifest import Manifest
 from vla_runtime.bundle.writing import BundleWriter
 from vla_runtime.errors import BadInput
@@ -107,3 +108,18 @@ def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     Bundle.open(write_toy_bundle(tmp_path / "bundle"))
     assert names(tmp_path) == ["bundle"]
+
+
+def test_every_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy of billions of parameters takes a while to digest."""
+    read: list[str] = []
+
+    def counting(path: Path) -> str:
+        read.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(writing, "sha256", counting)
+    monkeypatch.setattr(bundle, "sha256", counting)
+    write_toy_bundle(tmp_path / "bundle")
+    assert sorted(read) == sorted(set(read))
+    assert set(read) >= {"encode.onnx", "golden.safetensors"}

@@ -1,4 +1,4 @@
-"""Taking layers out of a model."""
+"""Taking layers out of a model, whole or all but their keys and values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
+from vla_export.models.blocks import AdaptiveLayer, MemoryLayer
 from vla_export.models.flow_model import FlowModel
 
 
@@ -29,3 +30,33 @@ def remove_layers(model: FlowModel, removed: Mapping[str, Collection[int]]) -> N
     for name, indices in removed.items():
         stack = stacks[name]
         stack.layers = nn.ModuleList(layer for index, layer in enumerate(stack) if index not in indices)
+    model.remember_depths()
+
+
+def keep_memory(model: FlowModel, name: str, indices: Collection[int]) -> None:
+    """Remove all of some layers but the keys and values that other stacks read, in place, by index from 0.
+
+    What enters such a layer leaves it unchanged. One that is reduced already stays as it is.
+
+    Raises ValueError, before anything is touched, for a stack that no other reads, for an unknown index, and for a
+    layer whose norm needs what no other stack has.
+    """
+    if name not in read_stacks(model):
+        raise ValueError(f"no other stack reads {name}; read are {', '.join(read_stacks(model)) or 'none'}")
+    stack = model.stacks()[name]
+    if not set(indices) <= set(range(len(stack))):
+        raise ValueError(f"stack {name}: cannot reduce {sorted(indices)} of {len(stack)} layers")
+    layers = list(stack)
+    if any(isinstance(layers[n], AdaptiveLayer) or layers[n].kind == "cross" for n in indices):
+        raise ValueError(
+            f"stack {name}: layers that follow a condition or read another stack have no memory of their own"
+        )
+    stack.layers = nn.ModuleList(
+        MemoryLayer(layer) if n in indices and not isinstance(layer, MemoryLayer) else layer
+        for n, layer in enumerate(layers)
+    )
+
+
+def read_stacks(model: FlowModel) -> tuple[str, ...]:
+    """The stacks whose keys and values other stacks read: the first of each coupled group."""
+    return tuple(group[0] for group in model.coupled())

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+# On a trained π0 mean, minimum and product chose the same layers; the language model's similarities alone did worst.
+COMBINATION = "mean"
+_COMBINED: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "mean": lambda similarities: sum(similarities) / len(similarities),
+    "minimum": min,
+    "product": math.prod,
+}
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,17 @@ class Selection:
 def layers_to_remove(fraction: float, depth: int) -> int:
     """How many layers a fraction of ``depth`` is: to the nearest, halves up, at least one and never all."""
     return min(max(math.floor(fraction * depth + 0.5), 1), depth - 1)
+
+
+def combined(similarities: Mapping[str, Sequence[float]], rule: str = COMBINATION) -> tuple[float, ...]:
+    """One similarity per index for stacks that lose the same layers, from those of each stack by its name.
+
+    rule: mean, minimum or product over the stacks, or the name of the one stack that decides.
+    """
+    if rule in similarities:
+        return tuple(similarities[rule])
+    by_index = zip(*similarities.values(), strict=True)
+    return tuple(_COMBINED[rule](at_index) for at_index in by_index)
 
 
 def select_twins(similarities: Sequence[float], count: int) -> Selection:

@@ -50,3 +50,20 @@ def test_an_additive_mask_fits_every_query_or_each_its_own() -> None:
     assert additive(seen).tolist() == [[[[0.0, MASKED, 0.0]]]]
     each = torch.tensor([[[True, False], [True, True]]])
     assert additive(each).tolist() == [[[[0.0, MASKED], [0.0, 0.0]]]]
+
+
+@pytest.mark.parametrize("groups", [(3, 1), (0, 2, 1), (2, 2), (0, 0, 1)])
+@torch.no_grad()
+def test_uneven_groups_read_their_own_keys(groups: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    attention = Attention(20, sum(groups), 1, 8)
+    attention.groups = groups
+    assert (attention.heads, attention.kv_heads) == (sum(groups), len(groups))
+    q = torch.randn(2, sum(groups), 5, 8, generator=generator)
+    k, v = (torch.randn(2, len(groups), 7, 8, generator=generator) for _ in range(2))
+    seen = torch.rand(2, 1, 5, 7, generator=generator) > 0.3
+    seen[..., 0] = True
+    found = attention.attend(q, k, v, torch.where(seen, 0.0, MASKED))
+    reads = [key for key, size in enumerate(groups) for _ in range(size)]
+    expected = F.scaled_dot_product_attention(q, k[:, reads], v[:, reads], attn_mask=seen)
+    torch.testing.assert_close(found, attention.o_proj(expected.transpose(1, 2).reshape(2, 5, -1)))

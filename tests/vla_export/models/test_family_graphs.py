@@ -117,7 +117,7 @@ def test_half_precision_stays_close_and_leaves_the_edges_alone(family: str) -> N
 def test_half_of_the_layers_can_be_removed(family: str) -> None:
     model, samples = FAMILIES[family](), random_samples(family, 2)
     kinds = [layer.kind for layer in model.stacks()["expert"]]
-    model, report = prune_depth(model, CkaDepth(fraction=0.5), samples, samples, 2, _space(9))
+    model, report = prune_depth(model, CkaDepth(0.5), samples, samples, 2, _space(9))
     (group,) = report.groups
     assert [stack.stack for stack in group.stacks] == ["language", "expert"]
     assert [layer.kind for layer in model.stacks()["expert"]] == [kinds[n] for n in group.kept]

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.toy_policy import DEPTH, FLOW_STEPS, toy_policy, toy_samples
-from vla_export.models.blocks import Layer, Stack
+from tests.vla_export.models.tiny_families import FAMILIES, random_samples, relative_error
+from vla_export.models.blocks import GatedMLP, Layer, MemoryLayer, Stack
 from vla_export.models.pi0 import Pi0
-from vla_export.prune.surgery import remove_layers
-from vla_export.sample import sample_actions
+from vla_export.prune.surgery import keep_memory, remove_layers
+from vla_export.sample import Sample, sample_actions
 
 
 class IdentityLayer(Layer):
@@ -59,6 +60,74 @@ def test_removal_equals_masking_for_any_set_of_layers(removed: set[int], seed: i
     for new, old in enumerate(kept):
         for what in ("key", "value"):
             torch.testing.assert_close(short[f"{what}_{new:02d}"], full[f"{what}_{old:02d}"], rtol=1e-6, atol=1e-6)
+
+
+def silence(layer: Layer) -> None:
+    """Mask a layer as the papers do: what it adds to the residual stream is zero."""
+    last = layer.mlp.down_proj if isinstance(layer.mlp, GatedMLP) else layer.mlp.fc2
+    for linear in (layer.attention.o_proj, last):
+        for parameter in linear.parameters():  # type: ignore[union-attr]  # a linear
+            parameter.zero_()
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@settings(deadline=None, max_examples=15)
+@given(
+    removed=st.sets(st.integers(0, 3), max_size=3),
+    reduced=st.sets(st.integers(0, 3)),
+    seen=st.sets(st.integers(0, 1), max_size=1),
+    seed=st.integers(1, 1000),
+)
+@torch.no_grad()
+def test_removal_equals_masking_in_every_family(
+    family: str, removed: set[int], reduced: set[int], seen: set[int], seed: int
+) -> None:
+    pruned, masked = FAMILIES[family](), FAMILIES[family]()
+    kinds = [layer.kind for layer in pruned.stacks()["expert"]]
+    (sample,) = random_samples(family, 1)
+    sample = Sample(sample.observed, torch.randn(sample.noise.shape, generator=torch.Generator().manual_seed(seed)))
+    keep_memory(pruned, "language", reduced)
+    remove_layers(pruned, {"vision": seen, "language": removed, "expert": removed})
+    for name, silent in (("vision", seen), ("language", removed | reduced), ("expert", removed)):
+        for index in silent:
+            silence(list(masked.stacks()[name])[index])
+
+    ours, theirs = (sample_actions(model, sample, 3) for model in (pruned, masked))
+    assert relative_error(ours, theirs) < 1e-5
+    short, full = pruned.encode(sample.observed), masked.encode(sample.observed)
+    kept = [n for n in range(4) if n not in removed]
+    assert len(short) == 1 + 2 * len(kept)
+    for new, old in enumerate(kept):
+        assert relative_error(short[f"key_{new:02d}"], full[f"key_{old:02d}"]) < 1e-5
+    assert [layer.kind for layer in pruned.stacks()["expert"]] == [kinds[n] for n in kept]
+    assert pruned.config.expert.depth == pruned.config.language.depth == len(kept)
+    assert pruned.config.vision.depth == 2 - len(seen)
+
+
+def test_a_reduced_layer_holds_a_norm_keys_and_values_alone() -> None:
+    model = toy_policy()
+    keep_memory(model, "language", {1, 3})
+    reduced = {name.split(".", 3)[3] for name in model.state_dict() if name.startswith("language.layers.3.")}
+    assert reduced == {"input_norm.weight", "attention.k_proj.weight", "attention.v_proj.weight"}
+    before = list(model.language)[1]
+    keep_memory(model, "language", {1})
+    assert list(model.language)[1] is before
+    assert isinstance(before, MemoryLayer)
+
+
+@pytest.mark.parametrize(
+    ("stack", "indices", "message"),
+    [
+        ("expert", {1}, "no other stack reads expert; read are language"),
+        ("vision", {0}, "no other stack reads vision"),
+        ("language", {DEPTH}, "cannot reduce"),
+    ],
+)
+def test_what_has_no_memory_to_keep_is_left_alone(stack: str, indices: set[int], message: str) -> None:
+    model = toy_policy()
+    with pytest.raises(ValueError, match=message):
+        keep_memory(model, stack, indices)
+    assert not any(isinstance(layer, MemoryLayer) for part in model.stacks().values() for layer in part)
 
 
 def test_the_layers_that_stay_are_the_same_ones() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.toy_policy import DEPTH, FLOW_STEPS, toy_policy, toy_samples
-from vla_export.models.blocks import rotation
-from vla_export.models.pi0 import Pi0, additive
+from vla_export.models.attention import additive, rotation
+from vla_export.models.pi0 import Pi0
 from vla_export.prune.cka import linear_cka
 from vla_export.prune.trace import layer_similarities
 from vla_export.sample import Sample

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from vla_runtime.errors import VlaError
+from vla_runtime.errors import BadInput, VlaError
 
 DONE, FAILED, BAD_USAGE, PART_SKIPPED = 0, 1, 2, 3
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses within `run`: bad usage is a `BadInput` like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
 
 
 def run(main: Callable[[], int]) -> int:

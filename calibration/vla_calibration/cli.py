@@ -17,12 +17,11 @@ from vla_runtime.errors import BadInput
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``vla-calibrate``; the exit code is that of every command of the project."""
-    arguments = _parser().parse_args(argv)
-    return command.run(lambda: _capture(arguments))
+    return command.run(lambda: _capture(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vla-calibrate", description="Measure what a policy must know of a robot.")
+    parser = command.Parser(prog="vla-calibrate", description="Measure what a policy must know of a robot.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     capture = commands.add_parser("capture", help="record observations from the running topics into a calibration set")
     capture.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="directory to write")

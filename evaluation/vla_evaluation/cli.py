@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,14 +24,9 @@ from vla_evaluation.results import Results
 from vla_evaluation.summary import Summary, summarise
 from vla_evaluation.workers import available_cores, run_cases
 from vla_runtime.bundle.default import default_bundle
-from vla_runtime.command import DONE, run
+from vla_runtime.command import DONE, Parser, run
 from vla_runtime.errors import BadInput
 from vla_runtime.sim.episode import TASKS
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="vla-eval",
         description="Run a policy in closed loop in simulation and count how often it does what it is told.",
         epilog="The same command again continues what was interrupted. Exit codes: 0 done, 1 the work failed, 2 bad "

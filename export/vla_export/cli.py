@@ -7,21 +7,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from vla_runtime.command import DONE, PART_SKIPPED, run
-from vla_runtime.errors import BadInput
+from vla_runtime.command import DONE, PART_SKIPPED, Parser, run
 
 if TYPE_CHECKING:
+    from vla_export.adapters.merge import MergeReport
     from vla_export.pipeline import Exported
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="vla-export",
         description="Read a training checkpoint, merge its adapter, remove redundant layers, export ONNX, prove parity "
         "and build a TensorRT engine: a policy bundle for the robot.",
@@ -48,13 +43,33 @@ def _parser() -> argparse.ArgumentParser:
         help="its directory (default: this one)",
     )
     parser.add_argument(
-        "--adapter", type=Path, metavar="PATH", help="adapter to merge (default: adapters.safetensors in CHECKPOINT)"
+        "--merge",
+        nargs="?",
+        const="auto",
+        metavar="MODE",
+        help="apply the adapter: exact keeps what depends on the input beside the weights, static folds all of it into "
+        "them, auto (the default) folds what the error budget allows",
     )
     parser.add_argument(
-        "--merge", nargs="?", const="auto", metavar="MODE", help="apply the adapter: exact, or auto (the default)"
+        "--adapter", type=Path, metavar="PATH", help="its file or directory (default: the adapter in CHECKPOINT)"
     )
     parser.add_argument(
-        "--prune", action="append", default=[], metavar="SPEC", help="cka:0.5 removes half of the layers; repeatable"
+        "--adapter-config", type=Path, metavar="FILE", help="its configuration (default: the file beside it)"
+    )
+    parser.add_argument(
+        "--error-budget",
+        type=float,
+        metavar="X",
+        help="how far merging may move each number of the action, as a share of its scale (default: 0.01)",
+    )
+    parser.add_argument("--force", action="store_true", help="write a bundle beyond the error budget too")
+    parser.add_argument(
+        "--prune",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="layers to remove: cka:0.5 half of them by similarity, gate:0.25 by sensitivity, gate-kv:0.5 all but keys "
+        "and values of the language layers, cka:paper a published list",
     )
     parser.add_argument(
         "--calibration",
@@ -89,7 +104,10 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.checkpoint,
         output=arguments.output,
         adapter=arguments.adapter,
+        adapter_config=arguments.adapter_config,
         merge=arguments.merge,
+        error_budget=arguments.error_budget,
+        force=arguments.force,
         prune=tuple(arguments.prune),
         calibration=arguments.calibration,
         task=arguments.task,
@@ -109,20 +127,26 @@ def _show(exported: Exported) -> None:
     console = Console()
     report = exported.report
     table = Table(title=f"{report.checkpoint} → {exported.bundle.root}", title_justify="left", show_header=False)
-    if report.merge is not None:
-        table.add_row("adapter", f"LoRA-SP on {len(report.merge.layers)} linears, {report.merge.mode}")
+    if (merge := report.merge) is not None:
+        table.add_row("adapter", merge.in_words())
+        table.add_row("merging", merge.reason)
+        table.add_row("actions against every branch exact", merge.error_in_words())
     if report.depth is not None:
-        for group in report.depth.groups:
-            stacks = " and ".join(stack.stack for stack in group.stacks)
-            table.add_row("layers removed", f"{', '.join(map(str, group.removed))} of {stacks}")
+        for line in report.depth.in_words():
+            table.add_row(report.depth.step, line)
     if report.merge is not None or report.depth is not None:
-        table.add_row("actions against the checkpoint's", f"{report.overall.relative_error:.1%} off, relative")
+        without = "" if report.merge is None else " without the adapter"
+        table.add_row(
+            f"actions against the checkpoint's{without}", f"{report.overall.relative_error:.1%} off, relative"
+        )
     for parity in report.parity:
         table.add_row(f"parity of {parity.precision}", f"{parity.chunk:.1e} relative (limit {parity.gate:.0e})")
     if exported.engine is not None:
         built = exported.engine.skipped is None
         table.add_row("engine", f"{exported.engine.precision}, {exported.engine.library}" if built else "skipped")
     console.print(table)
+    if report.merge is not None and not report.merge.within_budget:
+        console.print("[red]Beyond the error budget, and written because --force was given.[/red]")
     if report.measured_on.synthetic:
         console.print(
             "[yellow]Measured on synthetic observations, which no real scene looks like: capture real ones with "
@@ -140,9 +164,21 @@ def _json(exported: Exported) -> str:
     return json.dumps(
         {
             "bundle": str(exported.bundle.root.resolve()),
+            "merge": None if exported.report.merge is None else _merge_facts(exported.report.merge),
             "overall": exported.report.overall.model_dump(mode="json"),
             "parity": [parity.model_dump(mode="json", exclude={"effect"}) for parity in exported.report.parity],
             "engine": None if exported.engine is None else exported.engine.model_dump(mode="json"),
         },
         indent=2,
     )
+
+
+def _merge_facts(merge: MergeReport) -> dict[str, Any]:
+    return {
+        "form": merge.form,
+        "requested": merge.requested,
+        "reason": merge.reason,
+        "linears": merge.counts(),
+        "error_budget": merge.budget,
+        "errors": {error.name: error.rms for error in merge.errors},
+    }

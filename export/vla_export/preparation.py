@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vla_export.adapters.adapter import Adapter
 from vla_export.adapters.merge import MergeReport, merge
+from vla_export.adapters.tensorrt_limit import check_tensorrt
 from vla_export.checkpoints.checkpoint import Checkpoint, Interface
 from vla_export.checkpoints.reading import read
+from vla_export.error_budget import check_error_budget
 from vla_export.float32 import float32
 from vla_export.graph.precision import is_large
 from vla_export.models.flow_model import FlowModel
@@ -46,7 +49,8 @@ class PreparedPolicy:
 def prepare(request: ExportRequest, progress: StageProgress) -> PreparedPolicy:
     """Load the checkpoint, apply the adapter, remove layers: the policy as it will be exported."""
     with progress.stage("load checkpoint"):
-        checkpoint = read(request.checkpoint, request.half)
+        whole = None if request.adapter is None else request.adapter.policy
+        checkpoint = read(request.checkpoint, request.half, whole)
     interface, model = checkpoint.interface, checkpoint.model
     with progress.stage("observations"):
         observations = _observations(request, interface)
@@ -55,28 +59,54 @@ def prepare(request: ExportRequest, progress: StageProgress) -> PreparedPolicy:
         original = _answers(model, observations.held_out, interface.flow_steps, progress)
     merged = depth = None
     if request.adapter is not None:
-        with progress.stage("merge adapter"):
-            model, merged = merge(
+        merged = _merge(request, request.adapter, checkpoint, observations, progress)
+    if request.trt is not None:
+        check_tensorrt(model)
+    if request.depth is not None:
+        with progress.stage(f"remove layers ({request.depth})"):
+            model, depth = prune_depth(
                 model,
-                request.adapter,
-                checkpoint.modules,
-                request.merge,
+                request.depth,
+                observations.calibration,
                 observations.held_out,
                 interface.flow_steps,
                 interface.action,
-            )
-    for step in request.prune:
-        with progress.stage("remove twin layers (CKA)"):
-            model, depth = prune_depth(
-                model, step, observations.calibration, observations.held_out, interface.flow_steps, interface.action
+                checkpoint.family,
             )
     return PreparedPolicy(checkpoint, model, observations, precisions, original, merged, depth)
+
+
+def _merge(
+    request: ExportRequest,
+    adapter: Adapter,
+    checkpoint: Checkpoint,
+    observations: Observations,
+    progress: StageProgress,
+) -> MergeReport:
+    report = merge(
+        checkpoint.model,
+        adapter,
+        checkpoint.modules,
+        request.merge,
+        observations.calibration,
+        observations.held_out,
+        checkpoint.interface.flow_steps,
+        checkpoint.interface.action,
+        progress,
+        synthetic=observations.synthetic,
+        budget=request.budget,
+        original=checkpoint.weights.original,
+    )
+    if not request.force:
+        remedy = "merge what may be merged with --merge auto"
+        check_error_budget(f"--merge {request.merge}", report.errors, request.budget, remedy)
+    return report
 
 
 def _observations(request: ExportRequest, interface: Interface) -> Observations:
     if request.calibration is not None:
         return recorded(interface, request.calibration, request.task)
-    changes = request.adapter is not None or bool(request.prune)
+    changes = request.adapter is not None or request.depth is not None
     return synthetic(interface, DECIDING if changes else JUDGING, task=request.task)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vla_export.adapters.adapter import Adapter
 from vla_export.checkpoints.checkpoint import Checkpoint
+from vla_export.error_budget import worst
 from vla_export.report.report import ExportReport
 from vla_runtime import __version__
 from vla_runtime.bundle.bundle import sha256
@@ -19,26 +20,32 @@ def of(checkpoint: Checkpoint, adapter: Adapter | None, report: ExportReport | N
         checkpoint=checkpoint.root.resolve().name,
         checkpoint_sha256=checkpoint.sha256,
         adapter=None if adapter is None else adapter.path.name,
-        adapter_sha256=None if adapter is None else sha256(adapter.path),
+        adapter_sha256=None if adapter is None else _digest(adapter, checkpoint),
         stages=() if report is None else tuple(_stages(report)),
     )
+
+
+def _digest(adapter: Adapter, checkpoint: Checkpoint) -> str:
+    """An adapter that brought the whole policy is what the checkpoint's weights were read from."""
+    return sha256(adapter.path) if adapter.policy is None else checkpoint.sha256
 
 
 def _stages(report: ExportReport) -> Iterator[Stage]:
     if (merge := report.merge) is not None:
         yield Stage(
             name="merge",
-            summary=f"{merge.form} on {len(merge.layers)} linears, {merge.mode}: {merge.reason}",
-            measured={"formula_error": max(layer.formula_error for layer in merge.layers)},
+            summary=f"{merge.in_words()}; {merge.reason}",
+            measured={
+                "formula_error": max(layer.formula_error for layer in merge.exact.layers),
+                "worst_action_error": worst(merge.errors).rms,
+                "error_budget": merge.budget,
+            },
         )
     if report.depth is not None:
-        removed = "; ".join(
-            f"{' and '.join(s.stack for s in group.stacks)} lost {', '.join(map(str, group.removed))}"
-            for group in report.depth.groups
-        )
+        lost = "; ".join(report.depth.in_words())
         yield Stage(
             name="depth",
-            summary=f"cka:{report.depth.fraction:g}: {removed}",
+            summary=f"{report.depth.step}: {lost}",
             measured={
                 "action_relative_error": report.depth.effect.relative_error,
                 "action_cosine": report.depth.effect.cosine,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import get_args
 
 from vla_export.adapters.adapter import Adapter
-from vla_export.adapters.lora_sp import read_lora_sp
 from vla_export.adapters.merge import MergeMode
-from vla_export.prune.spec import PruneStep, parse_prune
+from vla_export.adapters.reading import FORMS, find_adapter, read_adapter
+from vla_export.error_budget import DEFAULT_BUDGET
+from vla_export.prune.spec import CkaDepth, DepthStep, GateDepth, PublishedDepth, parse_prune
 from vla_runtime.bundle.manifest import Precision
 from vla_runtime.errors import BadInput
 
-ADAPTER_FILE = "adapters.safetensors"
 TRT: tuple[Precision, ...] = ("fp32", "fp16")  # int8 graphs are ONNX Runtime's alone
 
 
@@ -22,15 +23,18 @@ TRT: tuple[Precision, ...] = ("fp32", "fp16")  # int8 graphs are ONNX Runtime's 
 class ExportRequest:
     """One export.
 
-    precisions: which graphs the bundle is to hold, None for what suits the policy's size. trt: the precision an engine
-    is wanted in, whose graphs the bundle holds too; None builds none.
+    budget: how far a merge may move each number of the action, RMS, as a share of its scale; with ``force`` it may move
+    them further. precisions: which graphs the bundle is to hold, None for what suits the policy's size. trt: the
+    precision an engine is wanted in, whose graphs the bundle holds too; None builds none.
     """
 
     checkpoint: Path
     output: Path
     adapter: Adapter | None
     merge: MergeMode
-    prune: tuple[PruneStep, ...]
+    budget: float
+    force: bool
+    depth: DepthStep | None
     calibration: Path | None
     task: str | None
     precisions: tuple[Precision, ...] | None
@@ -58,7 +62,10 @@ def parse_request(
     *,
     output: Path | None = None,
     adapter: Path | None = None,
+    adapter_config: Path | None = None,
     merge: str | None = None,
+    error_budget: float | None = None,
+    force: bool = False,
     prune: tuple[str, ...] = (),
     calibration: Path | None = None,
     task: str | None = None,
@@ -67,8 +74,8 @@ def parse_request(
 ) -> ExportRequest:
     """Words from the command line → a request; raises `BadInput` for what cannot be meant.
 
-    The adapter beside the checkpoint is taken by default. One that lies there but was not asked for is an error too:
-    a bundle without its adapter would be another policy.
+    The adapter in the checkpoint's directory is taken by default. One that is there but was not asked for is an error
+    too: a bundle without its adapter would be another policy.
     """
     if merge is not None and merge not in get_args(MergeMode):
         raise BadInput(f"--merge {merge}: expected exact, static or auto (put CHECKPOINT before --merge)")
@@ -78,12 +85,29 @@ def parse_request(
         )
     if task is not None and not task.strip():
         raise BadInput("--task is empty: give the text that the policy is to read")
+    if merge is None:
+        for flag, given in (
+            ("--adapter", adapter),
+            ("--adapter-config", adapter_config),
+            ("--error-budget", error_budget),
+            ("--force", force or None),
+        ):
+            if given is not None:
+                raise BadInput(f"{flag} is about merging an adapter: add --merge to apply it, or leave {flag} out")
+    if error_budget is not None and not 0 < error_budget < inf:
+        raise BadInput(f"--error-budget {error_budget:g}: expected a share above 0, such as 0.01 for a hundredth")
+    found = _adapter(checkpoint, adapter, adapter_config, merge)
+    mode = _merge_mode(merge)
+    if found is not None and mode == "static" and calibration is None and not force:
+        _check_folds(found)
     return ExportRequest(
         checkpoint=checkpoint,
         output=checkpoint / "bundle" if output is None else output,
-        adapter=_adapter(checkpoint, adapter, merge),
-        merge=_merge_mode(merge),
-        prune=tuple(parse_prune(",".join(prune))) if prune else (),
+        adapter=found,
+        merge=mode,
+        budget=DEFAULT_BUDGET if error_budget is None else error_budget,
+        force=force,
+        depth=_depth(prune),
         calibration=calibration,
         task=task,
         precisions=None if precision is None else tuple(_precisions(precision)),
@@ -91,19 +115,39 @@ def parse_request(
     )
 
 
-def _adapter(checkpoint: Path, adapter: Path | None, merge: str | None) -> Adapter | None:
-    beside = checkpoint / ADAPTER_FILE
+def _adapter(checkpoint: Path, adapter: Path | None, config: Path | None, merge: str | None) -> Adapter | None:
+    beside = find_adapter(checkpoint)
     if merge is None:
-        if adapter is not None:
-            raise BadInput(f"--adapter {adapter}: add --merge to apply it")
-        if beside.exists():
+        if beside is not None:
+            if beside == checkpoint:
+                raise BadInput(f"{checkpoint.resolve()} holds an adapter too: add --merge to apply it")
             raise BadInput(f"{beside} lies beside the checkpoint: add --merge to apply it, or move it away")
         return None
-    if adapter is not None and adapter.is_dir():
-        adapter = adapter / ADAPTER_FILE
-    if adapter is None and not beside.exists():
-        raise BadInput(f"--merge: no {ADAPTER_FILE} in {checkpoint.resolve()}; name the adapter with --adapter PATH")
-    return read_lora_sp(beside if adapter is None else adapter)
+    found = beside if adapter is None else adapter
+    if found is None:
+        raise BadInput(f"--merge: no adapter in {checkpoint.resolve()}; name it with --adapter PATH: {FORMS}")
+    return read_adapter(found, config)
+
+
+def _check_folds(adapter: Adapter) -> None:
+    """Raises `BadInput` where merging needs to know what the adapter sees on the robot."""
+    routed = sum(update.branch is not None for update in adapter.updates.values())
+    if routed:
+        raise BadInput(
+            f"--merge static: what {routed} linears add depends on their inputs, so merging them needs real "
+            "observations: give --calibration, keep them with --merge exact, or add --force to merge on made-up ones"
+        )
+
+
+def _depth(prune: tuple[str, ...]) -> DepthStep | None:
+    steps = parse_prune(*prune) if prune else []
+    for step in steps:
+        if not isinstance(step, CkaDepth | PublishedDepth | GateDepth):
+            raise BadInput(f"--prune {step}: not available yet; layers can be removed with cka, gate or gate-kv")
+    depths = [step for step in steps if isinstance(step, CkaDepth | PublishedDepth | GateDepth)]
+    if len(depths) > 1:
+        raise BadInput(f"--prune {depths[0]},{depths[1]}: layers are chosen once; give one of the two")
+    return depths[0] if depths else None
 
 
 def _merge_mode(merge: str | None) -> MergeMode:

@@ -22,6 +22,7 @@ from vla_runtime.policy.policy import Observation, Policy
 from vla_runtime.policy.units import to_si
 
 TINY = Path(__file__).parents[1] / "oracles" / "goldens" / "pi0"
+MODEL = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,9 @@ def test_the_report_tells_what_each_stage_did(exported: tuple[Path, Path, int, d
     page = (report / "index.html").read_text(encoding="utf-8")
     assert "synthetic" in page
     assert "finetun" in page
-    for picture in ("overall", "active_rank", "cka_0", "similarity_0"):
+    assert figures["merge"]["requested"] == "auto"
+    assert "give --calibration" in figures["merge"]["reason"]
+    for picture in ("overall", "active_rank", "rank_histogram", "cka_0", "similarity_0"):
         assert f"pictures/{picture}.png" in page
         assert (report / "pictures" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
     for path in report.rglob("*.[hj]*"):
@@ -156,6 +159,17 @@ def _no_adapter(directory: Path) -> None:
     (directory / "adapters.safetensors").unlink()
 
 
+def _wrapped(directory: Path) -> None:
+    """The adapter in the policy's own file, as training saves it."""
+    adapter, policy = (load_file(directory / file) for file in ("adapters.safetensors", "model.safetensors"))
+    names = {name.removesuffix(".A") for name in adapter if name.endswith(".A")}
+    (directory / "adapters.safetensors").unlink()
+    name = min(names)
+    source = next(key for key in policy if key.endswith(name.partition("layers.")[2] + ".weight"))
+    policy[f"{name}.base.weight"] = policy.pop(source)
+    save_file({**policy, **{key: t for key, t in adapter.items() if key.startswith(f"{name}.")}}, directory / MODEL)
+
+
 def _missing_tensor(directory: Path) -> None:
     tensors = load_file(directory / "model.safetensors")
     del tensors["model.action_out_proj.bias"]
@@ -171,10 +185,19 @@ def _missing_tensor(directory: Path) -> None:
         (_stray_adapter_tensor, ["--merge"], "model.some.other.q_proj matches no linear"),
         (_no_adapter_configuration, ["--merge"], "the adapter's configuration is missing"),
         (_incomplete_adapter_configuration, ["--merge"], "alpha"),
-        (_no_adapter, ["--merge"], "no adapters.safetensors"),
+        (_no_adapter, ["--merge"], "no adapter in"),
+        (_no_adapter, ["--merge", "--adapter", "nowhere"], "adapter nowhere: no such file"),
+        (_nothing, ["--merge", "--adapter-config", "nowhere.json"], "nowhere.json: no such file"),
+        (_wrapped, [], "holds an adapter too: add --merge to apply it"),
         (_nothing, [], "add --merge to apply it"),
         (_nothing, ["--adapter", "a.safetensors"], "add --merge to apply it"),
-        (_nothing, ["--merge", "static"], "not available yet"),
+        (_nothing, ["--adapter-config", "adapters.json"], "add --merge to apply it"),
+        (_nothing, ["--error-budget", "0.1"], "add --merge to apply it"),
+        (_nothing, ["--force"], "add --merge to apply it"),
+        (_nothing, ["--merge", "--error-budget", "0"], "expected a share above 0"),
+        (_nothing, ["--merge", "--error-budget", "nan"], "expected a share above 0"),
+        (_nothing, ["--merge", "--error-budget", "much"], "invalid float value: 'much'; see vla-export --help"),
+        (_nothing, ["--merge", "static"], "needs real observations: give --calibration"),
         (_nothing, ["--merge", "average"], "expected exact, static or auto"),
         (_nothing, ["--merge", "--prune", "cka:1.5"], "out of range"),
         (_nothing, ["--merge", "--prune", "cka:x"], "not a number"),

@@ -28,12 +28,11 @@ from vla_runtime.errors import WorkFailed
 
 def main() -> int:
     """The command; returns its exit code."""
-    arguments = _parser().parse_args()
-    return command.run(lambda: _run(arguments))
+    return command.run(lambda: _run(_parser().parse_args()))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vla-bundle", description=__doc__)
+    parser = command.Parser(prog="vla-bundle", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     inspect = verbs.add_parser("inspect", help="what the bundle is and what was done to it")
     verify = verbs.add_parser("verify", help="digests, and parity with PyTorch on the golden samples")

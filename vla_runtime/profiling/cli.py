@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vla-profile", description=__doc__)
+    parser = command.Parser(prog="vla-profile", description=__doc__)
     parser.add_argument("bundle", nargs="?", type=Path, help="default: $VLA_BUNDLE, else the last one exported here")
     parser.add_argument("--engine", choices=PREFERENCES, default="auto")
     parser.add_argument("--precision", choices=get_args(Precision), help="default: what the engine prefers")

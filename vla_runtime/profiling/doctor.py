@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -38,10 +37,9 @@ class Finding:
 
 def main() -> int:
     """The command; always 0: a report about a machine is not a failure of the report."""
-    parser = argparse.ArgumentParser(prog="vla-doctor", description=__doc__)
+    parser = command.Parser(prog="vla-doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print a JSON array instead of a table")
-    arguments = parser.parse_args()
-    return command.run(lambda: _report(arguments.json))
+    return command.run(lambda: _report(parser.parse_args().json))
 
 
 def examine() -> Iterator[Finding]:

@@ -6,26 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from torch import Tensor
-
-from vla_runtime.bundle.manifest import Space
-
-DEFAULT_BUDGET = 0.01
 # Sets of linears whose joint effect is measured: each costs a run of every held-out sample.
 TRIALS = 24
 
 Measure = Callable[[Collection[str]], float]
-
-
-def squared_errors(reference: Tensor, changed: Tensor, action: Space) -> Tensor:
-    """Mean squared error of each dimension of the action over a chunk, float64, in units of ``normalisation.scale``².
-
-    The unit is the dimension's standard deviation in training where the policy normalises by it, half its range where
-    it normalises by a range, and 1 in the dimension's own unit where it does not normalise. Chunks are (1, H,
-    action.padded_to), normalised; padding is left out.
-    """
-    used = len(action.dimensions)
-    return (changed[..., :used].double() - reference[..., :used].double()).square().mean((0, 1))
 
 
 @dataclass(frozen=True)

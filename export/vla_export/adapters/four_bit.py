@@ -89,4 +89,4 @@ def _bitsandbytes(why: str) -> Any:
     try:
         return importlib.import_module("bitsandbytes.functional")
     except ImportError as error:
-        raise BadInput(f"{why}, which only bitsandbytes reads: pip install bitsandbytes") from error
+        raise BadInput(f"{why}, which only bitsandbytes reads: pip install 'vla-deploy[qlora]'") from error

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from vla_export.actions import ActionEffect, compare_actions
 from vla_export.adapters.action_statistics import check_action_statistics
 from vla_export.adapters.adapter import Adapter
-from vla_export.adapters.apply import AppliedLayer, apply_exact
-from vla_export.adapters.bank_cut import cut_bank
-from vla_export.adapters.formula import FormulaCheck, checking
-from vla_export.adapters.observed import BranchObservation, observing
-from vla_export.adapters.routed_linear import RoutedLinear
+from vla_export.adapters.exact_merge import ExactLayer, ExactReport, merge_exact, runs
+from vla_export.adapters.static_merge import StaticLayer, StaticReport, merge_static
+from vla_export.error_budget import DEFAULT_BUDGET, ActionError, within, worst
 from vla_export.models.flow_model import FlowModel
-from vla_export.sample import Sample, sample_actions
+from vla_export.progress import StageProgress
+from vla_export.sample import Sample
 from vla_runtime.bundle.manifest import Space
-from vla_runtime.errors import BadInput, WorkFailed
 
 MergeMode = Literal["exact", "static", "auto"]
-
-# Float32 products of a few thousand terms agree to 1e-6; a wrong selection or scale is off by 1e-2 and more.
-_FORMULA_TOLERANCE = 1e-4
-
-
-class MergedLayer(BaseModel):
-    """One adapted linear and what its branch did over the held-out samples; of one that folded all is zero.
-
-    mean_rank, max_rank: directions used per token, of ``layer.bank``; ranks: tokens by that number, from 0.
-    formula_error: largest relative difference of a token's output from the formula evaluated step by step;
-    ``undecided`` of the ``tokens`` sit on the selection's edge to within rounding and are left out of it. kept:
-    directions left of ``layer.bank``; ``missed``: tokens that needed more than is left.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    layer: AppliedLayer
-    tokens: int = 0
-    mean_rank: float = 0.0
-    max_rank: int = 0
-    ranks: tuple[int, ...] = ()
-    formula_error: float = 0.0
-    undecided: int = 0
-    kept: int = 0
-    missed: int = 0
+Outcome = Literal["folded", "static", "exact"]
 
 
 class MergeReport(BaseModel):
     """What merging did, on the held-out samples.
 
-    form, settings: of `Adapter`. effect: actions with the adapter against those of the base policy. cut: actions with
-    the bank cut against those with the whole; None where nothing was cut.
+    requested: what the user asked for; reason: why it came to what ``layers`` are. form, settings, ignored: of
+    `Adapter`. exact: the adapter as it was put on. static: what was merged of it since, None where nothing was to be.
+    errors: of the actions, against the policy with every branch exact and no bank cut.
     """
 
     model_config = ConfigDict(frozen=True)
 
     requested: MergeMode
-    mode: Literal["exact"]
     reason: str
     form: str
     settings: dict[str, str]
     ignored: dict[str, str]
-    layers: tuple[MergedLayer, ...]
-    parameters_added: int
-    effect: ActionEffect
-    cut: ActionEffect | None
+    budget: float
+    errors: tuple[ActionError, ...]
+    exact: ExactReport
+    static: StaticReport | None
+
+    def layers(self) -> Iterator[tuple[ExactLayer, StaticLayer | None, Outcome]]:
+        """Every adapted linear, what merging it would lose where that was measured, and what became of it.
+
+        ``folded`` had nothing that depends on the input and lost nothing.
+        """
+        static = {layer.path: layer for layer in (self.static.layers if self.static is not None else ())}
+        for layer in self.exact.layers:
+            fit = static.get(layer.layer.path)
+            if not layer.layer.bank:
+                yield layer, fit, "folded"
+            else:
+                yield layer, fit, "exact" if fit is None else fit.decision
+
+    def counts(self) -> dict[Outcome, int]:
+        """How many linears became what, without those that none became."""
+        found: dict[Outcome, int] = {}
+        for _, _, outcome in self.layers():
+            found[outcome] = found.get(outcome, 0) + 1
+        return found
+
+    def in_words(self) -> str:
+        """The adapter and what became of it, in one line."""
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts().items())
+        return f"{self.form} on {len(self.exact.layers)} linears: {counts}"
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether no number of the action is further off than ``budget``."""
+        return within(self.errors, self.budget)
+
+    def error_in_words(self) -> str:
+        """``errors`` in one line."""
+        found = worst(self.errors)
+        if found.rms == 0:
+            return "no difference"
+        return f"{found.name} is furthest off, {found.rms:.2%} of its scale (budget {self.budget:.2%})"
 
 
 def merge(
@@ -75,103 +85,63 @@ def merge(
     adapter: Adapter,
     modules: Mapping[str, str],
     mode: MergeMode,
-    samples: Sequence[Sample],
+    calibration: Sequence[Sample],
+    held_out: Sequence[Sample],
     flow_steps: int,
     action: Space,
-    calibration: Sequence[Sample] = (),
+    progress: StageProgress,
+    *,
+    synthetic: bool,
+    budget: float = DEFAULT_BUDGET,
     original: Callable[[str], Tensor] | None = None,
-) -> tuple[FlowModel, MergeReport]:
-    """Put ``adapter`` on ``model``, in place, and measure it on ``samples`` (at least one, held out).
+) -> MergeReport:
+    """Put ``adapter`` on ``model``, in place, and merge of it what ``mode`` says.
 
     modules: path of each linear in the training project's policy → its path in ``model``. action: the policy's action
-    space, for errors in its units. calibration: real samples, apart from the held-out ones; a direction that none of
-    their tokens uses is cut. Without any nothing is. original: of `apply_exact`.
+    space. synthetic: the samples are made up. Then no bank is cut and ``auto`` merges nothing: what branches do to
+    pictures of nothing says nothing of what they do on the robot. ``static`` merges nevertheless. original: of
+    `vla_export.adapters.apply.apply_exact`.
 
-    Raises BadInput and WorkFailed as `apply_exact` does, BadInput for a mode that is not available and where the policy
-    does not command with the statistics of the adapter's run, and WorkFailed where a branch does not compute its
-    formula, or an adapted linear never ran.
+    Raises BadInput where the policy does not command with the statistics of the adapter's run, and BadInput and
+    WorkFailed as `merge_exact` and `merge_static` do.
     """
-    if mode == "static":
-        raise BadInput("--merge static: not available yet; use --merge exact or --merge auto")
-
-    def answers(on: Sequence[Sample]) -> list[Tensor]:
-        return [sample_actions(model, sample, flow_steps) for sample in on]
-
     if adapter.statistics is not None:
         check_action_statistics(adapter.statistics, action)
-    before = answers(samples)
-    applied = apply_exact(model, adapter, modules, original)
-    sources = {layer.path: layer.source for layer in applied if layer.bank}
-    known: Mapping[str, BranchObservation] | None = None
-    if calibration:
-        with observing(model, list(sources)) as known:
-            answers(calibration)
-        for path, calibrated in known.items():
-            _check_ran(path, calibrated)
-    branches = {path: branch for path, source in sources.items() if (branch := adapter.updates[source].branch)}
-    with observing(model, list(sources), known) as seen, checking(model, branches) as checks:
-        after = answers(samples)
-
-    cut = None
-    if known is not None and _cut(model, known):
-        cut = compare_actions(after, answers(samples), action)
-    layers = tuple(
-        MergedLayer(layer=layer)
-        if not layer.bank
-        else _layer(layer, seen[layer.path], checks[layer.path], None if known is None else known[layer.path])
-        for layer in applied
-    )
-    return model, MergeReport(
+    to_cut_by = () if synthetic else calibration
+    with progress.stage("apply adapter", runs(len(to_cut_by), len(held_out))) as advance:
+        exact = merge_exact(model, adapter, modules, held_out, flow_steps, action, to_cut_by, original, budget, advance)
+    branches = any(layer.layer.bank for layer in exact.report.layers)
+    static = None
+    if branches and (mode == "static" or (mode == "auto" and not synthetic)):
+        static = merge_static(
+            model,
+            exact.actions,
+            calibration,
+            held_out,
+            flow_steps,
+            action,
+            progress,
+            keep_exact=mode == "auto",
+            budget=budget,
+        )
+    return MergeReport(
         requested=mode,
-        mode="exact",
-        reason="asked for" if mode == "exact" else "static merging is not available yet, so every branch stays exact",
+        reason=_reason(mode, branches, synthetic, budget),
         form=adapter.form,
         settings=dict(adapter.settings),
         ignored=dict(adapter.ignored),
-        layers=layers,
-        parameters_added=sum(layer.parameters for layer in applied),
-        effect=compare_actions(before, after, action),
-        cut=cut,
+        budget=budget,
+        errors=exact.report.errors if static is None else static.errors,
+        exact=exact.report,
+        static=static,
     )
 
 
-def _cut(model: FlowModel, known: Mapping[str, BranchObservation]) -> bool:
-    """Cut every bank to what its inputs used; whether there was anything to cut."""
-    smaller = {path: seen for path, seen in known.items() if seen.most < len(seen.selected)}
-    for path, seen in smaller.items():
-        linear = model.get_submodule(path)
-        assert isinstance(linear, RoutedLinear)
-        parent, _, child = path.rpartition(".")
-        setattr(model.get_submodule(parent), child, cut_bank(linear, _used(seen), seen.most))
-    return bool(smaller)
-
-
-def _used(seen: BranchObservation) -> Tensor:
-    """The directions to keep; where none was used, the first, for a branch needs one."""
-    used = seen.selected.clone()
-    used[0] |= not bool(used.any())
-    return used
-
-
-def _check_ran(path: str, seen: BranchObservation) -> None:
-    if not seen.tokens:
-        raise WorkFailed(f"{path}: carries an adapter but never ran; the policy does not use this linear")
-
-
-def _layer(
-    layer: AppliedLayer, seen: BranchObservation, check: FormulaCheck, known: BranchObservation | None
-) -> MergedLayer:
-    _check_ran(layer.path, seen)
-    if not check.error <= _FORMULA_TOLERANCE:
-        raise WorkFailed(f"{layer.path}: the exact branch is off its formula by {check.error:.1e} relative")
-    return MergedLayer(
-        layer=layer,
-        tokens=seen.tokens,
-        mean_rank=seen.mean_rank,
-        max_rank=seen.max_rank,
-        ranks=tuple(seen.ranks[: seen.max_rank + 1].tolist()),
-        formula_error=check.error,
-        undecided=check.undecided,
-        kept=layer.bank if known is None else int(_used(known).sum()),
-        missed=seen.missed,
-    )
+def _reason(mode: MergeMode, branches: bool, synthetic: bool, budget: float) -> str:
+    if not branches:
+        return "nothing of it depends on the input, so all of it folds into the weights without loss"
+    if mode != "auto":
+        return "as asked for"
+    if synthetic:
+        return "made-up observations cannot tell what may be merged, so every branch stays exact; give --calibration"
+    return f"as many merged as keep every action within {budget:.2%} of its scale on held-out samples"

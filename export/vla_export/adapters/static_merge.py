@@ -10,17 +10,18 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from vla_export.actions import ActionEffect, compare_actions
-from vla_export.adapters.budget import DEFAULT_BUDGET, TRIALS, Choice, Unit, choose_static, squared_errors
+from vla_export.adapters.budget import TRIALS, Choice, Unit, choose_static
+from vla_export.adapters.layer_cost import LayerCost, layer_cost
+from vla_export.adapters.placement import stack_of
 from vla_export.adapters.routed_linear import RoutedLinear
 from vla_export.adapters.static_fit import StaticFit, fit_static, passes, routed_linears
 from vla_export.adapters.static_linear import folded, replace, switched
+from vla_export.error_budget import DEFAULT_BUDGET, ActionError, action_errors, squared_errors, within
 from vla_export.models.flow_model import FlowModel
 from vla_export.progress import Advance, StageProgress
 from vla_export.sample import Sample, sample_actions
 from vla_runtime.bundle.manifest import Space
 
-# Linears outside the stacks: what projects images, state, actions and flow time.
-EDGES = "edges"
 # Held-out samples on which kinds of linears are tried alone, which only decides in what order they are merged.
 RANKING = 2
 # Folding adds up in another order than trying does, which moves an error in its last digits.
@@ -29,16 +30,6 @@ _MARGIN = 0.999
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class LayerCost(_Part):
-    """What one adapted linear costs: FLOPs per token, bytes of weights; ``tokens`` pass per chunk, padding included."""
-
-    tokens: float
-    flops_exact: int
-    flops_static: int
-    bytes_exact: int
-    bytes_static: int
 
 
 class StaticLayer(_Part):
@@ -62,13 +53,6 @@ class StaticLayer(_Part):
     fitted: int
     held_out: int
     cost: LayerCost
-
-
-class ActionError(_Part):
-    """RMS error of one dimension of the action, as a share of the policy's scale for it; see `squared_errors`."""
-
-    name: str
-    rms: float
 
 
 class StaticReport(_Part):
@@ -126,12 +110,11 @@ def merge_static(
             merged.append(sample_actions(model, sample, flow_steps))
             advance()
     effect = compare_actions(exact, merged, action)
-    squares = [squared_errors(*chunks, action) for chunks in zip(exact, merged, strict=True)]
-    errors = torch.stack(squares).mean(0).sqrt().tolist()
+    errors = action_errors(exact, merged, action)
     return StaticReport(
         budget=budget,
-        within_budget=max(errors) <= budget,
-        errors=tuple(ActionError(name=d.name, rms=rms) for d, rms in zip(action.dimensions, errors, strict=True)),
+        within_budget=within(errors, budget),
+        errors=errors,
         effect=effect,
         layers=tuple(
             layer.model_copy(update={"decision": "static"}) if layer.path in choice.static else layer
@@ -143,12 +126,9 @@ def merge_static(
 
 
 def _layer(model: FlowModel, path: str, linear: RoutedLinear, fit: StaticFit) -> StaticLayer:
-    above = [path[:n] for n, letter in enumerate(path) if letter == "."]
-    names = [name for name, stack in model.stacks().items() if any(model.get_submodule(p) is stack for p in above)]
-    base = linear.base.weight
     return StaticLayer(
         path=path,
-        stack=names[0] if names else EDGES,
+        stack=stack_of(model, path),
         kind=path.rpartition(".")[2],
         decision="exact",
         residual_least_squares=fit.residual,
@@ -158,13 +138,7 @@ def _layer(model: FlowModel, path: str, linear: RoutedLinear, fit: StaticFit) ->
         tokens=fit.tokens,
         fitted=fit.fitted,
         held_out=fit.held_out,
-        cost=LayerCost(
-            tokens=fit.computed,
-            flops_exact=2 * sum(p.numel() for p in linear.parameters() if p.ndim == 2),
-            flops_static=2 * base.numel(),
-            bytes_exact=sum(p.numel() * p.element_size() for p in linear.parameters()),
-            bytes_static=(base.numel() + linear.out_features) * base.element_size(),
-        ),
+        cost=layer_cost(linear, fit.computed),
     )
 
 

@@ -34,9 +34,16 @@ class Contents:
         return (self.directory / file).is_file()
 
 
-def open_contents(directory: Path) -> Contents:
-    """Open a checkpoint's directory; raises `BadInput` that says which half of a checkpoint is missing."""
+def open_contents(directory: Path, tensors: StoredTensors | None = None) -> Contents:
+    """Open a checkpoint's directory; raises `BadInput` that says which half of a checkpoint is missing.
+
+    tensors: the weights, where they are not the directory's own.
+    """
     has_config, weights = (directory / CONFIG).is_file(), has_weights(directory)
+    if tensors is not None:
+        if not has_config:
+            raise BadInput(f"no {CONFIG} in {directory}, which says what policy the weights in {tensors.path} are")
+        return Contents(directory, read_json(directory / CONFIG), tensors)
     if has_config and weights:
         return Contents(directory, read_json(directory / CONFIG), StoredTensors.in_directory(directory))
     if not has_config and not weights:

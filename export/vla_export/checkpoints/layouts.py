@@ -96,8 +96,8 @@ def _recognise(contents: Contents) -> Layout:
     wrapped = [name for name in contents.tensors if name.endswith(WRAPPED)]
     if wrapped:
         raise BadInput(
-            f"{contents.tensors.path}: {len(wrapped)} linears are wrapped in adapters ({wrapped[0]}, …): save the "
-            "policy without them, and the adapter beside it as adapters.safetensors"
+            f"{contents.tensors.path}: {len(wrapped)} linears are wrapped in adapters ({wrapped[0]}, …): apply "
+            "them with --merge, without another adapter beside them"
         )
     found = [layout for layout in LAYOUTS if layout.recognises(contents)]
     if len(found) == 1:

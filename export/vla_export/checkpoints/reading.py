@@ -16,19 +16,22 @@ from vla_export.checkpoints.layouts import read_layout
 from vla_export.checkpoints.lerobot_buffers import is_buffer
 from vla_export.checkpoints.stored_tensors import StoredTensors
 from vla_export.checkpoints.weights import load_weights
+from vla_export.prune.pruned_checkpoint import cut_to_structure
 from vla_runtime.errors import BadInput
 
 
-def read(path: Path, half: bool | None = False) -> Checkpoint:
+def read(path: Path, half: bool | None = False, tensors: StoredTensors | None = None) -> Checkpoint:
     """Read the checkpoint in a directory; raises `BadInput` where there is none, or none that can be exported.
 
-    half: of `vla_export.checkpoints.weights.load_weights`.
+    half: of `vla_export.checkpoints.weights.load_weights`. tensors: the policy's weights, where an adapter's file
+    brings them; those in the directory are then not read.
     """
-    contents = open_contents(path)
+    contents = open_contents(path, tensors)
     config, processing = read_layout(contents)
     interface = read_interface(path, config, processing)
     with torch.device("meta"):
         model = config.build(_special_tokens(path, interface.tokenizer_definition))
+    cut_to_structure(model, config.family, path)
     weights = load_weights(model, _without_statistics(contents), config.keys, half)
     model.eval().requires_grad_(False)
     return Checkpoint(

@@ -94,6 +94,11 @@ class ListedDepth(_Choice):
 AnyDepth = Annotated[GroupDepth | ProbedDepth | ListedDepth, Field(discriminator="method")]
 
 
+def stack_names(group: AnyDepth) -> tuple[str, ...]:
+    """The stacks', the first of which the others read."""
+    return tuple(stack.stack for stack in group.stacks)
+
+
 class DepthReport(_Part):
     """What depth pruning did.
 
@@ -107,6 +112,17 @@ class DepthReport(_Part):
     parameters_before: int
     parameters_after: int
     effect: ActionEffect
+
+    def in_words(self) -> list[str]:
+        """What the stacks lost: a line for whole layers, a line for those that keep their keys and values."""
+        lines = []
+        for group in self.groups:
+            names = stack_names(group)
+            if group.removed:
+                lines.append(f"{' and '.join(names)} lost {', '.join(map(str, group.removed))}")
+            if group.reduced:
+                lines.append(f"{names[0]} keeps only keys and values of {', '.join(map(str, group.reduced))}")
+        return lines
 
 
 def prune_depth(

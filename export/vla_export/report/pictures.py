@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from vla_export.actions import ActionEffect
-from vla_export.adapters.merge import MergedLayer
-from vla_export.prune.depth import GroupDepth
+from vla_export.prune.depth import GroupDepth, ProbedDepth
 
 _REMOVED, _KEPT = "#c8553d", "#3d6fa5"
 
@@ -48,17 +46,17 @@ def draw_similarities(group: GroupDepth, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def draw_active_ranks(layers: Sequence[MergedLayer], path: Path) -> None:
-    """Mean and largest number of directions each branch used per token."""
-    figure = Figure(figsize=(min(max(7.0, 0.13 * len(layers)), 14.0), 3.2), layout="constrained")
+def draw_sensitivities(group: ProbedDepth, path: Path) -> None:
+    """How much the loss follows each layer, on a logarithmic scale; the removed and the reduced ones."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    places = range(len(layers))
-    axes.bar(places, [layer.max_rank for layer in layers], color="0.85", label="largest")
-    axes.bar(places, [layer.mean_rank for layer in layers], color=_KEPT, label="mean")
-    axes.axhline(layers[0].layer.bank, color="0.4", linestyle="--", linewidth=1, label="bank")
-    axes.set_xlabel("adapted linear, in the order of the table")
-    axes.set_ylabel("directions per token")
-    figure.legend(loc="outside upper right", ncols=3, frameon=False)
+    gone = {*group.removed, *group.reduced}
+    colours = [_REMOVED if n in gone else _KEPT for n in range(len(group.sensitivities))]
+    axes.bar(range(len(group.sensitivities)), group.sensitivities, color=colours)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(group.sensitivities)))
+    axes.set_xlabel("layer (removed or reduced ones red)")
+    axes.set_ylabel("sensitivity of the loss")
     figure.savefig(path, dpi=130)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from vla_export.actions import ActionEffect
-from vla_export.adapters.merge import MergeReport
-from vla_export.prune.depth import DepthReport
-from vla_export.report.pictures import draw_active_ranks, draw_cka, draw_effect, draw_similarities
+from vla_export.prune.depth import DepthReport, stack_names
+from vla_export.report.effect import effect_in_words, effect_table
+from vla_export.report.merge_sections import merge_sections
+from vla_export.report.pictures import draw_cka, draw_effect, draw_sensitivities, draw_similarities
 from vla_export.report.report import ExportReport
 from vla_runtime.report.page import write_page
 from vla_runtime.report.section import Picture, Section, Table
@@ -31,7 +31,7 @@ def write_report(directory: Path, report: ExportReport) -> None:
 def _sections(report: ExportReport) -> Iterator[Section]:
     yield _summary(report)
     if report.merge is not None:
-        yield _merge(report.merge)
+        yield from merge_sections(report.merge)
     if report.depth is not None:
         yield _depth(report.depth)
     yield _graphs(report)
@@ -59,36 +59,11 @@ def _summary(report: ExportReport) -> Section:
         "The exported policy against the checkpoint",
         (
             f"{measured.source}: {measured.calibration} to decide by, {measured.held_out} others to judge by.",
-            _in_words(report.overall),
+            f"{'' if report.merge is None else 'Against it without its adapter: '}{effect_in_words(report.overall)}",
         ),
         tuple(warnings),
-        (_effect_table(report.overall),),
+        (effect_table(report.overall),),
         (Picture("overall.png", "Error of each action dimension", partial(draw_effect, report.overall)),),
-    )
-
-
-def _merge(merge: MergeReport) -> Section:
-    rows = tuple(
-        (
-            entry.layer.source,
-            f"{entry.mean_rank:.1f}",
-            f"{entry.max_rank} of {entry.layer.bank}",
-            f"{entry.formula_error:.1e}",
-            f"{entry.layer.parameters:,}",
-        )
-        for entry in merge.layers
-    )
-    return Section(
-        "Adapter",
-        (
-            f"{merge.form} on {len(merge.layers)} linears, {merge.mode}: "
-            f"{merge.reason}. It adds {merge.parameters_added:,} parameters.",
-            f"What the adapter does to the base policy's actions. {_in_words(merge.effect)}",
-        ),
-        tables=(Table(("linear", "mean active rank", "largest", "off its formula", "parameters"), rows),),
-        pictures=(
-            Picture("active_rank.png", "Active rank of each adapted linear", partial(draw_active_ranks, merge.layers)),
-        ),
     )
 
 
@@ -96,22 +71,32 @@ def _depth(depth: DepthReport) -> Section:
     pictures: list[Picture] = []
     rows = []
     for n, group in enumerate(depth.groups):
-        names = " and ".join(stack.stack for stack in group.stacks)
-        pictures.append(Picture(f"cka_{n}.png", f"CKA of the layers of {names}", partial(draw_cka, group)))
-        pictures.append(
-            Picture(f"similarity_{n}.png", f"What each layer of {names} changes", partial(draw_similarities, group))
-        )
-        removed, kept = (", ".join(map(str, layers)) for layers in (group.removed, group.kept))
-        rows.append((names, removed, kept, f"{group.threshold:.4f}"))
+        names = " and ".join(stack_names(group))
+        if group.method == "cka":
+            pictures.append(Picture(f"cka_{n}.png", f"CKA of the layers of {names}", partial(draw_cka, group)))
+            changes = f"What each layer of {names} changes"
+            pictures.append(Picture(f"similarity_{n}.png", changes, partial(draw_similarities, group)))
+        if group.method == "gate":
+            caption = f"How much the {group.target} actions follow each layer of {names}"
+            pictures.append(Picture(f"sensitivity_{n}.png", caption, partial(draw_sensitivities, group)))
+        threshold = f"{group.threshold:.4f}" if group.method == "cka" else ""
+        rows.append((names, *map(_listed, (group.removed, group.reduced, group.kept)), threshold))
     return Section(
         "Depth",
         (
-            f"cka:{depth.fraction:g}. Parameters: {depth.parameters_before:,} before, {depth.parameters_after:,} now.",
-            f"What removing these layers does to the actions. {_in_words(depth.effect)}",
+            f"{depth.step}. Parameters: {depth.parameters_before:,} before, {depth.parameters_after:,} now.",
+            f"What removing these layers does to the actions. {effect_in_words(depth.effect)}",
         ),
-        tables=(Table(("stacks", "removed", "kept", "threshold"), tuple(rows)), _effect_table(depth.effect)),
+        tables=(
+            Table(("stacks", "removed", "keys and values only", "kept", "CKA threshold"), tuple(rows)),
+            effect_table(depth.effect),
+        ),
         pictures=tuple(pictures),
     )
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers))
 
 
 def _graphs(report: ExportReport) -> Section:
@@ -135,16 +120,4 @@ def _graphs(report: ExportReport) -> Section:
             Table(("graph", "nodes", "size"), files),
             Table(("precision", "engine", "prefix", "one step", "actions", "limit", "worst held-out"), parity),
         ),
-    )
-
-
-def _effect_table(effect: ActionEffect) -> Table:
-    rows = tuple((d.name, f"{d.mean_error:.4g} {d.unit}", f"{d.max_error:.4g} {d.unit}") for d in effect.dimensions)
-    return Table(("action", "mean error", "largest error"), rows)
-
-
-def _in_words(effect: ActionEffect) -> str:
-    return (
-        f"Relative error {effect.relative_error:.2%}, cosine {effect.cosine:.4f}, worst of {effect.samples} samples "
-        f"{effect.worst_relative_error:.2%}."
     )

@@ -1,17 +1,13 @@
-"""The choice of what to merge, with made-up effects, and the unit that errors are measured in."""
+"""The choice of what to merge, with made-up effects."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.toy_policy import ACTION
-from vla_export.adapters.budget import TRIALS, Unit, choose_static, squared_errors
+from vla_export.adapters.budget import TRIALS, Unit, choose_static
 
 
 class Effects:
@@ -91,13 +87,3 @@ def test_a_policy_that_breaks_down_is_no_reason_to_merge() -> None:
 
     choice = choose_static([Unit("u", {"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 1.0})], breaks, breaks, 0.01)
     assert choice.static == frozenset("b")
-
-
-def test_errors_are_squares_in_units_of_the_scale() -> None:
-    """What a chunk is off by in the robot's units, divided by the scale of its normalisation."""
-    generator = torch.Generator().manual_seed(0)
-    reference, changed = (torch.randn(1, 5, 8, generator=generator) for _ in range(2))
-    scale = np.array(ACTION.normalisation.scale)
-    moved = [chunk[0, :, :7].double().numpy() * scale + ACTION.normalisation.offset for chunk in (reference, changed)]
-    expected = (((moved[1] - moved[0]) / scale) ** 2).mean(0)
-    assert squared_errors(reference, changed, ACTION).tolist() == pytest.approx(expected.tolist())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from tests.toy_policy import ACTION, FLOW_STEPS, toy_policy, toy_samples
+from tests.unmerged import beside, lora_sp_update, mixture_update
 from vla_export.adapters.adapter import Adapter
+from vla_export.adapters.exact_merge import merge_exact
 from vla_export.adapters.lora_sp import read_lora_sp
-from vla_export.adapters.merge import merge
 from vla_export.graph.onnx_export import export_graphs
 from vla_export.models.pi0 import Pi0
 from vla_export.sample import Sample, sample_actions
@@ -35,45 +34,6 @@ def small_policy() -> Pi0:
 @pytest.fixture
 def policy() -> Pi0:
     return small_policy()
-
-
-def lora_sp_update(x: Tensor, parts: Mapping[str, Tensor], scale: float, threshold: float) -> Tensor:
-    """LoRA-SP as its release computes it: sort, sum, mask, scatter."""
-    scores = F.linear(x, parts["router.weight"])
-    ordered, order = scores.sort(dim=-1, descending=True)
-    kept = ordered.square().cumsum(-1) <= threshold * ordered.square().sum(-1, keepdim=True)
-    kept[..., 0] = True
-    mask = torch.zeros_like(kept).scatter(-1, order, kept)
-    return scale * F.linear(F.linear(x, parts["A"]) * scores * mask, parts["B"])
-
-
-def mixture_update(x: Tensor, parts: Mapping[str, Tensor], scale: float) -> Tensor:
-    """A mixture of experts of the same release, the two best of them: one expert after the other."""
-    gates = F.linear(x, parts["router.weight"]).softmax(-1)
-    top, which = gates.topk(2, dim=-1)
-    gates = torch.zeros_like(gates).scatter(-1, which, top / (top.sum(-1, keepdim=True) + 1e-9))
-    result = torch.zeros(())
-    for n in range(len(parts["A"])):
-        result = result + gates[..., n, None] * scale * F.linear(F.linear(x, parts["A"][n]), parts["B"][n])
-    return result
-
-
-@contextmanager
-def beside(model: nn.Module, modules: Mapping[str, str], tensors: Mapping[str, Tensor], update: Any) -> Iterator[None]:
-    """``model`` with the update of every adapted linear added to what that linear gives."""
-    handles = []
-    for source, path in modules.items():
-        parts = {name.removeprefix(f"{source}."): t for name, t in tensors.items() if name.startswith(f"{source}.")}
-        handles.append(model.get_submodule(path).register_forward_hook(partial(_add, update, parts)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _add(update: Any, parts: Mapping[str, Tensor], module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-    return output + update(args[0], parts)
 
 
 def in_onnx_runtime(directory: Path, sample: Sample) -> Tensor:
@@ -120,7 +80,8 @@ def test_is_the_unmerged_policy_to_rounding(files: Any, tmp_path: Path, method: 
         expected = torch.cat([sample_actions(unmerged, sample, FLOW_STEPS) for sample in samples])
 
     calibration = samples if method == "lora_sp cut" else []
-    model, _ = merge(small_policy(), adapter, files.modules, "exact", samples, FLOW_STEPS, ACTION, calibration)
+    model = small_policy()
+    merge_exact(model, adapter, files.modules, samples, FLOW_STEPS, ACTION, calibration)
     export_graphs(model, samples[0], tmp_path)
     found = torch.cat([in_onnx_runtime(tmp_path, sample) for sample in samples])
 

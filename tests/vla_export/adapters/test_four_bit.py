@@ -81,13 +81,13 @@ def test_without_bitsandbytes_a_stored_weight_is_refused_before_it_is_read(monke
     without_bitsandbytes(monkeypatch)
     state = described({"quant_type": "fp4", "blocksize": 64, "dtype": "float32", "shape": [2, 2]})
     tensors = {"proj.weight": torch.ones(2), "proj.weight.quant_state.bitsandbytes__fp4": state}
-    with pytest.raises(BadInput, match=r"proj\.weight .* in four bits, .* pip install bitsandbytes"):
+    with pytest.raises(BadInput, match=r"proj\.weight .* in four bits, .* pip install 'vla-deploy\[qlora\]'"):
         find_four_bit(tensors, tensors.__getitem__)
 
 
 def test_without_bitsandbytes_an_adapter_trained_on_four_bits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     without_bitsandbytes(monkeypatch)
-    with pytest.raises(BadInput, match="trained on weights in four bits, .* pip install bitsandbytes"):
+    with pytest.raises(BadInput, match=r"trained on weights in four bits, .* pip install 'vla-deploy\[qlora\]'"):
         rounded(weight(), FourBit(code="fp4", compressed=False))
 
 

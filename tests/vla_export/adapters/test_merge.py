@@ -1,4 +1,4 @@
-"""The merge stage: the policy it leaves and the report it writes."""
+"""The merge stage: what each mode makes of an adapter, and what it will not do."""
 
 from __future__ import annotations
 
@@ -10,98 +10,106 @@ import pytest
 import torch
 
 from tests.toy_policy import ACTION, FLOW_STEPS, toy_policy, toy_samples
+from vla_export.adapters.adapter import Adapter
 from vla_export.adapters.lora_sp import read_lora_sp
-from vla_export.adapters.merge import MergeReport, merge
-from vla_export.adapters.routed_linear import RoutedLinear
-from vla_export.graph.precision import half, is_half
+from vla_export.adapters.merge import MergeMode, MergeReport, merge
+from vla_export.adapters.static_fit import routed_linears
+from vla_export.graph.precision import half
 from vla_export.models.pi0 import Pi0
+from vla_export.progress import StageProgress
 from vla_export.sample import sample_actions
-from vla_runtime.errors import BadInput, WorkFailed
+from vla_runtime.errors import BadInput
 
-PATH = "language.layers.0.attention.q_proj"
-CONFIG = {"method": "lora_sp", "r": 2, "alpha": 4.0, "num_experts": 3}
+HELD_OUT = toy_samples(3, seed=2)
 
 
-def test_the_report_says_what_the_adapter_is_and_does(policy: Pi0, files: Any) -> None:
-    samples = toy_samples(3)
-    before = [sample_actions(policy, sample, FLOW_STEPS) for sample in samples]
-    parameters = sum(p.numel() for p in policy.parameters())
-    adapter = read_lora_sp(files.write(files.tensors()))
+def merged(
+    policy: Pi0, adapter: Adapter, files: Any, mode: MergeMode, *, synthetic: bool = False, **more: Any
+) -> MergeReport:
+    return merge(
+        policy,
+        adapter,
+        files.modules,
+        mode,
+        toy_samples(6, seed=1),
+        HELD_OUT,
+        FLOW_STEPS,
+        ACTION,
+        StageProgress(quiet=True),
+        synthetic=synthetic,
+        **more,
+    )
 
-    merged, report = merge(policy, adapter, files.modules, "exact", samples, FLOW_STEPS, ACTION)
 
-    after = [sample_actions(merged, sample, FLOW_STEPS) for sample in samples]
-    change = torch.cat(after)[..., :7] - torch.cat(before)[..., :7]
-    expected = float(change.norm() / torch.cat(before)[..., :7].norm())
-    assert report.effect.relative_error == pytest.approx(expected, rel=1e-5)
-    assert expected > 1e-2
-    assert (report.form, report.cut) == ("LoRA-SP with the released semantics", None)
+def worst_error(policy: Pi0, reference: Pi0) -> float:
+    """Largest RMS error of a dimension of the action, normalised."""
+    ours, theirs = (
+        torch.cat([sample_actions(p, s, FLOW_STEPS) for s in HELD_OUT])[..., :7] for p in (policy, reference)
+    )
+    return float((ours - theirs).double().square().mean((0, 1)).sqrt().max())
+
+
+@pytest.fixture
+def exact(files: Any) -> Pi0:
+    """The same policy with every branch exact and no bank cut."""
+    policy = toy_policy()
+    merged(policy, read_lora_sp(files.write(files.tensors())), files, "exact", synthetic=True)
+    return policy
+
+
+def test_exact_keeps_every_branch(policy: Pi0, files: Any, exact: Pi0) -> None:
+    report = merged(policy, read_lora_sp(files.write(files.tensors())), files, "exact")
+    assert (report.requested, report.static, report.within_budget) == ("exact", None, True)
+    assert report.counts() == {"exact": len(files.modules)}
+    assert report.in_words() == "LoRA-SP with the released semantics on 41 linears: 41 exact"
     assert report.settings["threshold"] == "0.9"
-    assert {layer.layer.source for layer in report.layers} == set(files.modules)
-    for layer in report.layers:
-        assert 1 <= layer.mean_rank <= layer.max_rank <= layer.kept == 6
-        assert sum(layer.ranks) == layer.tokens
-        assert sum(n * count for n, count in enumerate(layer.ranks)) == pytest.approx(layer.mean_rank * layer.tokens)
-        assert layer.ranks[layer.max_rank] > 0
-        assert layer.formula_error < 1e-5
-        assert layer.missed == 0
-    assert sum(layer.undecided for layer in report.layers) == 0
-    assert sum(p.numel() for p in merged.parameters()) == parameters + report.parameters_added
+    assert worst_error(policy, exact) < 1e-5
     assert MergeReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_a_bank_is_cut_to_what_calibration_uses_and_the_rest_is_measured(policy: Pi0, files: Any) -> None:
-    """Calibrated on a black picture and a still robot, and judged on others."""
-    adapter = read_lora_sp(files.write(files.tensors(), {**CONFIG, "threshold": 0.3}))
-    samples, (plain, *_) = toy_samples(3), toy_samples(3)
-    zeros = {"images": torch.zeros_like(plain.observed["images"]), "state": torch.zeros(1, 8)}
-    calibration = [replace(plain, observed={**plain.observed, **zeros}, noise=torch.zeros_like(plain.noise))]
-
-    uncut = toy_policy()
-    merge(uncut, adapter, files.modules, "exact", samples, FLOW_STEPS, ACTION)
-    _, report = merge(policy, adapter, files.modules, "exact", samples, FLOW_STEPS, ACTION, calibration)
-
-    was = torch.cat([sample_actions(uncut, sample, FLOW_STEPS) for sample in samples])[..., :7]
-    now = torch.cat([sample_actions(policy, sample, FLOW_STEPS) for sample in samples])[..., :7]
-    assert report.cut is not None
-    assert report.cut.relative_error == pytest.approx(float((now - was).norm() / was.norm()), rel=1e-4)
-    assert report.cut.relative_error > 0
-    assert sum(layer.missed for layer in report.layers) > 0
-    for layer in report.layers:
-        linear = policy.get_submodule(layer.layer.path)
-        assert isinstance(linear, RoutedLinear)
-        assert linear.directions == layer.kept <= 6
-    assert sum(layer.kept for layer in report.layers) < 6 * len(report.layers)
-    for sample in calibration:
-        torch.testing.assert_close(
-            sample_actions(policy, sample, FLOW_STEPS), sample_actions(uncut, sample, FLOW_STEPS), rtol=1e-4, atol=1e-4
-        )
+def test_static_keeps_none(policy: Pi0, files: Any, exact: Pi0) -> None:
+    report = merged(policy, read_lora_sp(files.write(files.tensors())), files, "static", budget=1e-4)
+    assert report.counts() == {"static": len(files.modules)}
+    assert not routed_linears(policy)
+    assert not report.within_budget
+    assert max(error.rms for error in report.errors) == pytest.approx(worst_error(policy, exact), rel=1e-3)
+    assert "furthest off" in report.error_in_words()
 
 
-def test_a_threshold_of_one_keeps_the_whole_bank(policy: Pi0, files: Any) -> None:
-    path = files.write(files.tensors(), {**CONFIG, "threshold": 1.0})
-    _, report = merge(policy, read_lora_sp(path), files.modules, "exact", toy_samples(1), FLOW_STEPS, ACTION)
-    assert all(layer.max_rank == 6 for layer in report.layers)
-    assert all(layer.undecided <= layer.tokens // 4 for layer in report.layers)
+@pytest.mark.parametrize("halved", [False, True], ids=["float32", "float16"])
+def test_auto_stays_within_the_budget(policy: Pi0, files: Any, exact: Pi0, halved: bool) -> None:
+    originals = {name: parameter.clone() for name, parameter in policy.named_parameters()}
+    budget = 0.04
+    if halved:
+        half(policy)
+    report = merged(
+        policy, read_lora_sp(files.write(files.tensors())), files, "auto", budget=budget, original=originals.__getitem__
+    )
+    counts = report.counts()
+    assert counts["static"] > 0
+    assert counts["exact"] > 0
+    assert len(routed_linears(policy)) == counts["exact"]
+    assert report.within_budget
+    assert worst_error(policy, exact) <= budget * (1.1 if halved else 1)  # half weights are off by themselves
+    assert all((fit is not None) == (outcome != "folded") for _, fit, outcome in report.layers())
 
 
-def test_a_lower_threshold_uses_fewer_directions(files: Any) -> None:
-    means = []
-    for threshold in (0.3, 0.9):
-        adapter = read_lora_sp(files.write(files.tensors(), {**CONFIG, "threshold": threshold}))
-        _, report = merge(toy_policy(), adapter, files.modules, "exact", toy_samples(2), FLOW_STEPS, ACTION)
-        means.append(sum(layer.mean_rank for layer in report.layers) / len(report.layers))
-    assert means[0] < means[1] - 0.5
+def test_auto_merges_nothing_on_made_up_observations(policy: Pi0, files: Any) -> None:
+    report = merged(policy, read_lora_sp(files.write(files.tensors())), files, "auto", synthetic=True, budget=1e9)
+    assert (report.static, report.exact.cut) == (None, None)
+    assert report.counts() == {"exact": len(files.modules)}
+    assert "give --calibration" in report.reason
 
 
-def test_an_adapter_without_branches_only_folds(policy: Pi0, files: Any) -> None:
+@pytest.mark.parametrize("mode", ["exact", "static", "auto"])
+def test_what_depends_on_no_input_folds_in_every_mode(policy: Pi0, files: Any, mode: MergeMode) -> None:
     tensors = {name: t[:2] if name.endswith(".A") else t[:, :2] for name, t in files.tensors().items()}
     tensors = {name: t.contiguous() for name, t in tensors.items() if not name.endswith(".router.weight")}
-    path = files.write(tensors, {"method": "lora", "r": 2, "alpha": 4.0})
-    _, report = merge(policy, read_lora_sp(path), files.modules, "exact", toy_samples(2), FLOW_STEPS, ACTION)
-    assert all(layer.layer.folded and not layer.layer.bank for layer in report.layers)
-    assert (report.parameters_added, report.cut) == (0, None)
-    assert report.effect.relative_error > 1e-2
+    adapter = read_lora_sp(files.write(tensors, {"method": "lora", "r": 2, "alpha": 4.0}))
+    report = merged(policy, adapter, files, mode)
+    assert report.counts() == {"folded": len(files.modules)}
+    assert (report.error_in_words(), report.static) == ("no difference", None)
+    assert "without loss" in report.reason
 
 
 def test_another_sets_statistics_are_refused_before_anything_is_touched(policy: Pi0, files: Any, tmp_path: Any) -> None:
@@ -110,56 +118,5 @@ def test_another_sets_statistics_are_refused_before_anything_is_touched(policy: 
     adapter = replace(read_lora_sp(files.write(files.tensors())), statistics=statistics)
     before = list(policy.state_dict())
     with pytest.raises(BadInput, match="normalised otherwise than any of robot"):
-        merge(policy, adapter, files.modules, "exact", toy_samples(1), FLOW_STEPS, ACTION)
+        merged(policy, adapter, files, "exact")
     assert list(policy.state_dict()) == before
-
-
-def test_auto_is_exact_and_says_why(policy: Pi0, files: Any) -> None:
-    adapter = read_lora_sp(files.write(files.tensors()))
-    _, report = merge(policy, adapter, files.modules, "auto", toy_samples(1), FLOW_STEPS, ACTION)
-    assert (report.requested, report.mode) == ("auto", "exact")
-    assert "static merging is not available yet" in report.reason
-
-
-def test_static_is_refused_before_anything_is_touched(policy: Pi0, files: Any) -> None:
-    adapter = read_lora_sp(files.write(files.tensors()))
-    before = list(policy.state_dict())
-    with pytest.raises(BadInput, match="--merge static: not available yet"):
-        merge(policy, adapter, files.modules, "static", toy_samples(1), FLOW_STEPS, ACTION)
-    assert list(policy.state_dict()) == before
-
-
-@pytest.mark.parametrize("calibrated", [False, True])
-def test_a_branch_on_a_linear_that_never_runs_is_an_error(policy: Pi0, files: Any, calibrated: bool) -> None:
-    source = "model.trained.unused"
-    policy.unused = torch.nn.Linear(4, 3)
-    tensors = {
-        **files.tensors(),
-        f"{source}.A": torch.ones(6, 4),
-        f"{source}.B": torch.ones(3, 6),
-        f"{source}.router.weight": torch.ones(6, 4),
-    }
-    adapter, modules = read_lora_sp(files.write(tensors)), {**files.modules, source: "unused"}
-    samples = toy_samples(1)
-    with pytest.raises(WorkFailed, match="unused: carries an adapter but never ran"):
-        merge(policy, adapter, modules, "exact", samples, FLOW_STEPS, ACTION, samples if calibrated else ())
-
-
-@pytest.mark.parametrize("projected", [False, True])
-def test_a_half_policy_is_merged_and_measured_in_float32(policy: Pi0, files: Any, projected: bool) -> None:
-    tensors, config = files.tensors(), {**CONFIG, "router_projection": projected}
-    if projected:
-        tensors = {n: t[:3].contiguous() if n.endswith("router.weight") else t for n, t in tensors.items()}
-        eye = torch.eye(3).repeat_interleave(2, dim=0)
-        tensors |= {f"{source}.router_proj": eye + 0.1 for source in files.modules}
-    original = {name: parameter.clone() for name, parameter in policy.named_parameters()}
-    half(policy)
-    adapter, samples = read_lora_sp(files.write(tensors, config)), toy_samples(2)
-    merged, report = merge(
-        policy, adapter, files.modules, "exact", samples, FLOW_STEPS, ACTION, samples, original.__getitem__
-    )
-    assert is_half(merged)
-    assert all(layer.formula_error < 1e-5 for layer in report.layers)
-    assert all(layer.missed == 0 for layer in report.layers)
-    half(merged)  # what an export in half precision does: nothing is left to round
-    assert merged.get_submodule(PATH).fused.weight.dtype == torch.float16

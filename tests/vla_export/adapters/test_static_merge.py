@@ -8,8 +8,9 @@ from torch import nn
 
 from tests.toy_policy import ACTION, FLOW_STEPS, toy_policy, toy_samples
 from tests.vla_export.adapters.routed_toys import ConstantGating, answers, quadratic_state, route, state_samples
+from vla_export.adapters.placement import EDGES
 from vla_export.adapters.static_fit import routed_linears
-from vla_export.adapters.static_merge import EDGES, StaticReport, merge_static
+from vla_export.adapters.static_merge import StaticReport, merge_static
 from vla_export.graph.precision import half
 from vla_export.models.pi0 import Pi0
 from vla_export.progress import StageProgress

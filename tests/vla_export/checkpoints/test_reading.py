@@ -3,12 +3,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vla_export.checkpoints.reading import read
+from vla_export.checkpoints.stored_tensors import StoredTensors
 from vla_export.models.pi0 import Pi0
+from vla_runtime.errors import BadInput
 
 VLM = "model.paligemma_with_expert.paligemma"
 
@@ -27,6 +30,28 @@ def test_a_lerobot_checkpoint_becomes_a_model_and_its_interface(checkpoint: Path
     assert (len(interface.action.dimensions), interface.action.padded_to) == (7, 9)
     assert interface.action.dimensions[6].unit == "m"
     assert interface.tokenizer_definition == (checkpoint / "tokenizer.json").read_text()
+
+
+def test_weights_may_come_from_elsewhere(checkpoint: Path, tmp_path: Path) -> None:
+    expected = read(checkpoint)
+    moved = tmp_path / "policy.safetensors"
+    (checkpoint / "model.safetensors").rename(moved)
+    found = read(checkpoint, tensors=StoredTensors.in_file(moved))
+    assert found.sha256 == expected.sha256
+    theirs = expected.model.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in found.model.state_dict().items())
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(BadInput, match=r"no config\.json in .*, which says what policy the weights in .*policy"):
+        read(checkpoint, tensors=StoredTensors.in_file(moved))
+
+
+def test_weights_from_elsewhere_are_read_as_strictly(checkpoint: Path, tmp_path: Path) -> None:
+    """And not made up for by those that lie in the checkpoint."""
+    tensors = load_file(checkpoint / "model.safetensors")
+    del tensors["model.action_out_proj.bias"]
+    save_file(tensors, tmp_path / "policy.safetensors")
+    with pytest.raises(BadInput, match=r"1 missing: model\.action_out_proj\.bias"):
+        read(checkpoint, tensors=StoredTensors.in_file(tmp_path / "policy.safetensors"))
 
 
 def test_statistics_come_from_the_processors(checkpoint: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,8 @@ from tests.vla_export.models.tiny_families import GOLDENS, golden, observed, rel
 from vla_export.checkpoints.checkpoint import Checkpoint
 from vla_export.checkpoints.contents import open_contents
 from vla_export.checkpoints.layouts import read_layout
-from vla_export.checkpoints.lerobot_buffers import is_buffer
 from vla_export.checkpoints.reading import read
 from vla_export.checkpoints.stored_tensors import StoredTensors
-from vla_export.checkpoints.weights import load_weights
 from vla_export.graph.precision import half
 from vla_export.prune.channels import keep_channels
 from vla_export.prune.cut_tensors import modules_left, stored_before
@@ -40,28 +37,6 @@ LAYOUTS = (*DEEPER, *sorted(path.name for path in (GOLDENS / "layouts").iterdir(
 
 def layout(name: str) -> Path:
     return GOLDENS / name if name in DEEPER else GOLDENS / "layouts" / name
-
-
-def reread(directory: Path, halved: bool = False) -> Checkpoint:
-    """What `vla_export.checkpoints.reading.read` does, with the structure beside the weights applied first."""
-    contents = open_contents(directory)
-    config, _ = read_layout(contents)
-    whole = read(layout(LAYOUTS[0]))
-    with torch.device("meta"):
-        model = config.build(lambda token: 298)
-    cut_to_structure(model, config.family, directory)
-    tensors = {name: tensor for name, tensor in contents.tensors.items() if not is_buffer(name)}
-    weights = load_weights(model, replace(contents.tensors, tensors=tensors), config.keys, halved)
-    model.eval().requires_grad_(False)
-    return replace(
-        whole,
-        root=directory,
-        family=config.family,
-        sha256=contents.tensors.sha256(),
-        model=model,
-        modules=config.keys.linears(model),
-        weights=weights,
-    )
 
 
 def cut(checkpoint: Checkpoint) -> Structure:
@@ -99,7 +74,7 @@ def test_lerobot_computes_the_same_from_what_is_left(family: str, tmp_path: Path
     apply_structure(checkpoint.model, file.structure, "structure.json")
     write_pruned_checkpoint(checkpoint, checkpoint.model, file.structure, tmp_path / "pruned")
 
-    again = reread(tmp_path / "pruned")
+    again = read(tmp_path / "pruned")
     seen = golden(family)
     inputs = observed(seen) | {"images": seen["images"][seen["image_mask"][0]]}
     chunk = again.model.sample(again.model.encode(inputs), seen["noise"], 10)
@@ -119,7 +94,7 @@ def test_every_layout_is_written_as_it_is_read(name: str, tmp_path: Path) -> Non
     out = tmp_path / "pruned"
     write_pruned_checkpoint(checkpoint, checkpoint.model, structure, out)
 
-    again = reread(out)
+    again = read(out)
     assert same(again.model.state_dict(), checkpoint.model.state_dict())
     file = read_structure(out)
     assert file is not None
@@ -148,14 +123,14 @@ def test_every_layout_is_written_as_it_is_read(name: str, tmp_path: Path) -> Non
 def test_a_pruned_checkpoint_can_be_pruned_and_written_again(tmp_path: Path) -> None:
     checkpoint = read(layout("pi0"))
     write_pruned_checkpoint(checkpoint, checkpoint.model, cut(checkpoint), tmp_path / "once")
-    once = reread(tmp_path / "once")
+    once = read(tmp_path / "once")
     structure = Structure.of(once.model).without({"language": {1}, "expert": {1}})
     remove_layers(once.model, {"language": {1}, "expert": {1}})
     layer = list(once.model.stacks()["vision"])[1]
     keep_channels(layer.mlp, (0, 6))
     write_pruned_checkpoint(once, once.model, structure.with_channels("vision", 1, (0, 6)), tmp_path / "twice")
 
-    twice = reread(tmp_path / "twice")
+    twice = read(tmp_path / "twice")
     assert same(twice.model.state_dict(), once.model.state_dict())
     file = read_structure(tmp_path / "twice")
     assert file is not None
@@ -174,7 +149,7 @@ def test_half_precision_costs_the_pruned_checkpoint_nothing(tmp_path: Path) -> N
     assert cut(halved) == structure
     halved.model.get_parameter("expert.layers.0.mlp.up_proj.weight").mul_(2)
     write_pruned_checkpoint(halved, halved.model, structure, tmp_path / "pruned")
-    again = reread(tmp_path / "pruned")
+    again = read(tmp_path / "pruned")
     expected = exact.model.state_dict()
     expected["expert.layers.0.mlp.up_proj.weight"] = expected["expert.layers.0.mlp.up_proj.weight"].half().float() * 2
     assert same(again.model.state_dict(), expected)
@@ -199,7 +174,7 @@ def test_shards_and_a_run_s_leftovers(tmp_path: Path) -> None:
     checkpoint = read(source)
     structure = cut(checkpoint)
     write_pruned_checkpoint(checkpoint, checkpoint.model, structure, tmp_path / "pruned")
-    assert same(reread(tmp_path / "pruned").model.state_dict(), checkpoint.model.state_dict())
+    assert same(read(tmp_path / "pruned").model.state_dict(), checkpoint.model.state_dict())
     assert {t.dtype for t in StoredTensors.in_directory(tmp_path / "pruned").values()} == {"BF16"}
     written = {path.name for path in (tmp_path / "pruned").iterdir()}
     assert written == {path.name for path in layout("lerobot_0_4_pi05").iterdir()} | {STRUCTURE}

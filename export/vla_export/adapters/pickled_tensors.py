@@ -11,21 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vla_export.checkpoints.stored_tensors import StoredTensor, StoredTensors
+from vla_export.checkpoints.stored_tensors import TYPE_NAMES, StoredTensor, StoredTensors
 from vla_runtime.errors import BadInput
-
-_TYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,7 @@ class PickledTensors(StoredTensors):
         if not isinstance(content, dict) or not content:
             raise BadInput(f"{path} must hold a plain state dict, tensors by name; it holds a {type(content).__name__}")
         for name, tensor in content.items():
-            if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.dtype not in _TYPES:
+            if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.dtype not in TYPE_NAMES:
                 raise BadInput(
                     f"{path} must hold a plain state dict, tensors by name; {name!r} is none: save that alone"
                 )
@@ -55,7 +42,7 @@ class PickledTensors(StoredTensors):
     def of(cls, path: Path, mapped: Mapping[str, Tensor]) -> PickledTensors:
         """Tensors that are mapped from ``path``, under any names."""
         described = {
-            name: StoredTensor(path, tuple(tensor.shape), _TYPES[tensor.dtype]) for name, tensor in mapped.items()
+            name: StoredTensor(path, tuple(tensor.shape), TYPE_NAMES[tensor.dtype]) for name, tensor in mapped.items()
         }
         return cls(path, described, mapped)
 

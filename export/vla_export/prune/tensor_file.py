@@ -11,18 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+from vla_export.checkpoints.stored_tensors import TYPE_NAMES
 
 
 @dataclass(frozen=True)
@@ -47,7 +36,7 @@ def write_tensors(path: Path, entries: Sequence[TensorEntry]) -> None:
     end = 0
     for entry in ordered:
         start, end = end, end + prod(entry.shape) * entry.dtype.itemsize
-        header[entry.name] = {"dtype": _NAMES[entry.dtype], "shape": entry.shape, "data_offsets": (start, end)}
+        header[entry.name] = {"dtype": TYPE_NAMES[entry.dtype], "shape": entry.shape, "data_offsets": (start, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Which moments of a recording to calibrate on, and which to judge by."""
+"""Which moments of a recording to calibrate on, which to choose by, and which to judge by."""
 
 from __future__ import annotations
 
@@ -9,35 +9,52 @@ import numpy as np
 
 from vla_calibration.recording import Episode, Moment
 
+SETS = 3
+
 
 @dataclass(frozen=True)
 class Selection:
-    """Two sets of moments without any in common, each in order, and the task of each moment."""
+    """Three sets of moments without any in common, each in order, and the task of each moment.
+
+    What is fitted to ``calibration`` is compared with its alternatives on ``choosing``, so that only ``held_out`` can
+    say without flattery how good the chosen one is.
+    """
 
     calibration: Mapping[Moment, str | None]
+    choosing: Mapping[Moment, str | None]
     held_out: Mapping[Moment, str | None]
 
 
 def select(episodes: Sequence[Episode], count: int, seed: int) -> Selection:
-    """At most ``count`` moments, spread evenly over the episodes and over the time in them; half are held out.
+    """At most ``count`` moments, spread evenly over the episodes and over the time in them; a third for each set.
 
-    No episode is in both halves, and each task is in both where it has two episodes. Where there is only one episode,
-    every second of its moments is held out. The same arguments select the same moments.
-    Raises ``ValueError`` for fewer than two moments to choose from or to choose.
+    No episode is in two sets, and each task is in all where it has three episodes. Of two episodes one calibrates, and
+    every second moment of the other chooses; of a single one, every third moment is in the same set. The same arguments
+    select the same moments.
+    Raises ``ValueError`` for fewer than three moments to choose from or to choose.
     """
-    if count < 2 or sum(len(episode.frames) for episode in episodes) < 2:
-        raise ValueError("a selection needs two moments: one to calibrate on, one to judge by")
+    if count < SETS or sum(len(episode.frames) for episode in episodes) < SETS:
+        raise ValueError("a selection needs three moments: one to calibrate on, one to choose by, one to judge by")
     generator = np.random.default_rng(seed)
     parts = sorted((e for e in episodes if e.frames), key=lambda e: (e.task or "", e.number))
     numbers = _shuffled_by_task(parts, generator)
     if len(numbers) == 1:
         moments = _spread(parts, count, generator)
-        return Selection(dict(moments[::2]), dict(moments[1::2]))
-    ours, held_out = set(numbers[::2]), set(numbers[1::2])
-    return Selection(
-        dict(_spread([part for part in parts if part.number in ours], count - count // 2, generator)),
-        dict(_spread([part for part in parts if part.number in held_out], count // 2, generator)),
-    )
+        return Selection(*(dict(moments[n::SETS]) for n in range(SETS)))
+    if len(numbers) == 2:
+        return _of_two(parts, numbers, count, generator)
+    sets = [[part for part in parts if part.number in numbers[n::SETS]] for n in range(SETS)]
+    shares = [count // SETS + (n < count % SETS) for n in range(SETS)]
+    return Selection(*(dict(_spread(own, share, generator)) for own, share in zip(sets, shares, strict=True)))
+
+
+def _of_two(parts: Sequence[Episode], numbers: Sequence[int], count: int, generator: np.random.Generator) -> Selection:
+    """The second is divided, or the first where the second has a single moment."""
+    first, second = ([part for part in parts if part.number == number] for number in numbers)
+    if sum(len(part.frames) for part in second) < 2:
+        first, second = second, first
+    others = _spread(second, count - -(-count // SETS), generator)
+    return Selection(dict(_spread(first, -(-count // SETS), generator)), dict(others[::2]), dict(others[1::2]))
 
 
 def _shuffled_by_task(parts: Sequence[Episode], generator: np.random.Generator) -> list[int]:

@@ -153,6 +153,7 @@ def _report(
             source=observations.source,
             synthetic=observations.synthetic,
             calibration=len(observations.calibration),
+            choosing=len(observations.choosing),
             held_out=len(observations.held_out),
         ),
         ignored_tensors=dict(policy.checkpoint.weights.ignored),

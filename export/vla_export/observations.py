@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vla_calibration.opening import open_recording
 from vla_calibration.recording import Episode, PolicyInputs
-from vla_calibration.selection import select
+from vla_calibration.selection import SETS, select
 from vla_export.checkpoints.checkpoint import Interface
 from vla_export.sample import Sample
 from vla_runtime.errors import BadInput
@@ -24,21 +24,25 @@ from vla_runtime.policy.units import to_si
 from vla_runtime.profiling.spans import Spans
 
 SYNTHETIC_TASKS = ("pick up the red cube", "move to the blue cube", "put the green cube on the table", "hold still")
-RECORDED = 64
-"""Most observations of a recording that are used: what `vla-calibrate capture` takes by default."""
+RECORDED = 96
+"""Most observations of a recording that are used."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Samples to decide by and, apart from them, samples to judge by; ``synthetic`` ones look like no real scene."""
+    """Samples to fit to, others to choose between fits by, and others again to judge by.
 
-    calibration: tuple[Sample, ...]
-    held_out: tuple[Sample, ...]
+    synthetic: they look like no real scene.
+    """
+
+    calibration: Sequence[Sample]
+    choosing: Sequence[Sample]
+    held_out: Sequence[Sample]
     source: str
     synthetic: bool
 
 
-def synthetic(interface: Interface, count: int = 16, seed: int = 0, task: str | None = None) -> Observations:
+def synthetic(interface: Interface, count: int = 18, seed: int = 0, task: str | None = None) -> Observations:
     """Smooth random pictures with random blocks, random states of the policy's own statistics, and a few tasks.
 
     task: the only one, where it is given.
@@ -51,13 +55,14 @@ def synthetic(interface: Interface, count: int = 16, seed: int = 0, task: str | 
         images = {c.name: _picture(generator, c.height, c.width) for c in interface.cameras}
         samples.append(sampling(Observation(images, _state(generator, interface)), tasks[n % len(tasks)]))
     source = f"{count} synthetic observations (seed {seed}){'' if task is None else f' of the task {task!r}'}"
-    return Observations(tuple(samples[::2]), tuple(samples[1::2]), source, True)
+    calibration, choosing, held_out = (tuple(samples[n::SETS]) for n in range(SETS))
+    return Observations(calibration, choosing, held_out, source, True)
 
 
 def recorded(interface: Interface, directory: Path, task: str | None = None, seed: int = 0) -> Observations:
-    """At most `RECORDED` observations of a capture, a LeRobot dataset or a rosbag, half of them held out.
+    """At most `RECORDED` observations of a capture, a LeRobot dataset or a rosbag, a third for each set.
 
-    Where there are several episodes, none is in both halves.
+    Where there are three episodes or more, none is in two sets.
 
     task: the only one. Where the recording names it, the rest of the recording is left out; else all of it is taken as
     if it had been recorded under this task.
@@ -66,10 +71,13 @@ def recorded(interface: Interface, directory: Path, task: str | None = None, see
     recording = open_recording(directory, PolicyInputs(interface.trained_cameras, interface.state))
     episodes, which = _of_task(recording.episodes, task)
     count = sum(len(episode.frames) for episode in episodes)
-    if count < 2:
-        raise BadInput(f"{directory} holds {count} observation{which}: at least 2 are needed, one of them held out")
+    if count < SETS:
+        raise BadInput(
+            f"{directory} holds {count} observation{'' if count == 1 else 's'}{which}: at least {SETS} are needed, one "
+            "to fit to, one to choose by and one to judge by"
+        )
     selection = select(episodes, RECORDED, seed)
-    chosen = {**selection.calibration, **selection.held_out}
+    chosen = {**selection.calibration, **selection.choosing, **selection.held_out}
     tasks = {moment: _named(directory, found) for moment, found in chosen.items()}
     sampling = _Sampling(interface, seed)
     samples = {moment: sampling(observation, tasks[moment]) for moment, observation in recording.read(list(tasks))}
@@ -77,6 +85,7 @@ def recorded(interface: Interface, directory: Path, task: str | None = None, see
     several = f"{numbers} episodes of " if numbers > 1 else ""
     return Observations(
         tuple(samples[moment] for moment in selection.calibration),
+        tuple(samples[moment] for moment in selection.choosing),
         tuple(samples[moment] for moment in selection.held_out),
         f"{len(samples)} observations of {several}the {recording.name}{which}",
         False,

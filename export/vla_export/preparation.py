@@ -24,8 +24,8 @@ from vla_export.request import ExportRequest
 from vla_export.sample import Sample, sample_actions
 from vla_runtime.bundle.manifest import Precision
 
-# Synthetic observations, half of them held out: more where stages decide by them than where graphs are compared alone.
-DECIDING, JUDGING = 16, 4
+# Synthetic observations, a third held out: more where stages decide by them than where graphs are compared alone.
+DECIDING, JUDGING = 18, 6
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,10 @@ def _merge(
         adapter,
         checkpoint.modules,
         request.merge,
-        observations.calibration,
-        observations.held_out,
+        observations,
         checkpoint.interface.flow_steps,
         checkpoint.interface.action,
         progress,
-        synthetic=observations.synthetic,
         budget=request.budget,
         original=checkpoint.weights.original,
     )

@@ -32,33 +32,38 @@ def moments(episodes: list[Episode]) -> dict[Moment, str | None]:
     return {Moment(episode.number, frame): episode.task for episode in episodes for frame in episode.frames}
 
 
-@given(recordings(), st.integers(2, 40), st.integers(0, 3))
-def test_two_halves_of_what_there_is_without_a_common_episode(episodes: list[Episode], count: int, seed: int) -> None:
+@given(recordings(), st.integers(3, 40), st.integers(0, 3))
+def test_three_sets_of_what_there_is_without_a_common_episode(episodes: list[Episode], count: int, seed: int) -> None:
     available = moments(episodes)
-    if len(available) < 2:
-        with pytest.raises(ValueError, match="two moments"):
+    if len(available) < 3:
+        with pytest.raises(ValueError, match="three moments"):
             select(episodes, count, seed)
         return
     chosen = select(episodes, count, seed)
     assert chosen == select(episodes, count, seed)
-    assert chosen.calibration
-    assert chosen.held_out
-    assert not chosen.calibration.keys() & chosen.held_out.keys()
-    assert len(chosen.calibration) + len(chosen.held_out) <= count
-    for half in (chosen.calibration, chosen.held_out):
-        assert half.items() <= available.items()
-        assert list(half) == sorted(half)
-    if len({moment.episode for moment in available}) > 1:
-        assert not {m.episode for m in chosen.calibration} & {m.episode for m in chosen.held_out}
+    sets = (chosen.calibration, chosen.choosing, chosen.held_out)
+    sizes = [len(one) for one in sets]
+    assert min(sizes) > 0
+    assert len({moment for one in sets for moment in one}) == sum(sizes) <= count
+    for one in sets:
+        assert one.items() <= available.items()
+        assert list(one) == sorted(one)
+    seen = [{moment.episode for moment in one} for one in sets]
+    episodes_there = len({moment.episode for moment in available})
+    if episodes_there > 2:
+        assert sum(map(len, seen)) == len(set().union(*seen))
+    elif episodes_there == 2:
+        assert seen[0].isdisjoint(seen[1] | seen[2])
     else:
-        assert len(chosen.calibration) + len(chosen.held_out) == min(count, len(available))
-        assert 0 <= len(chosen.calibration) - len(chosen.held_out) <= 1
+        assert sum(sizes) == min(count, len(available))
+        assert max(sizes) - min(sizes) <= 1
 
 
-@given(st.integers(2, 40), st.integers(2, 64), st.integers(20, 200), st.integers(0, 3))
+@given(st.integers(3, 40), st.integers(3, 64), st.integers(20, 200), st.integers(0, 3))
 def test_every_episode_gives_its_share_and_every_part_of_it(episodes: int, count: int, length: int, seed: int) -> None:
     chosen = select([Episode(n, "the same", range(length)) for n in range(episodes)], count, seed)
-    for half, wanted in ((chosen.calibration, count - count // 2), (chosen.held_out, count // 2)):
+    for n, half in enumerate((chosen.calibration, chosen.choosing, chosen.held_out)):
+        wanted = (count + 2 - n) // 3
         assert len(half) == min(wanted, len({m.episode for m in half}) * length)
         given_by = Counter(moment.episode for moment in half)
         assert max(given_by.values()) - min(given_by.values()) <= 1
@@ -70,8 +75,8 @@ def test_every_episode_gives_its_share_and_every_part_of_it(episodes: int, count
 
 
 def test_many_episodes_are_not_all_seen_at_the_same_stage() -> None:
-    chosen = select([Episode(n, "the same", range(100)) for n in range(1000)], 64, 0)
-    for half in (chosen.calibration, chosen.held_out):
+    chosen = select([Episode(n, "the same", range(100)) for n in range(1000)], 96, 0)
+    for half in (chosen.calibration, chosen.choosing, chosen.held_out):
         tenths = Counter(moment.frame // 10 for moment in half)
         assert set(tenths) == set(range(10))
         assert max(tenths.values()) <= 4
@@ -79,12 +84,12 @@ def test_many_episodes_are_not_all_seen_at_the_same_stage() -> None:
         assert len(hundreds) >= 8
 
 
-def test_each_task_is_in_both_halves_where_it_has_two_episodes() -> None:
+def test_each_task_is_in_every_set_where_it_has_three_episodes() -> None:
     tasks = ["a", "b", "c"]
-    episodes = [Episode(n, tasks[n % 3], range(10)) for n in range(6)]
+    episodes = [Episode(n, tasks[n % 3], range(10)) for n in range(9)]
     for seed in range(5):
         chosen = select(episodes, 12, seed)
-        assert set(chosen.calibration.values()) == set(chosen.held_out.values()) == set(tasks)
+        assert all(set(one.values()) == set(tasks) for one in (chosen.calibration, chosen.choosing, chosen.held_out))
 
 
 def test_the_seed_decides_which_episodes_are_held_out() -> None:

@@ -1,4 +1,4 @@
-"""What an export measures on: the same tensors the robot would make, and half of them held out."""
+"""What an export measures on: the same tensors the robot would make, and a third of them held out."""
 
 import dataclasses
 from pathlib import Path
@@ -41,14 +41,18 @@ def recording(interface: Interface, count: int = 5, **changes: object) -> Calibr
     return CalibrationSet(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+def parts(observations: Observations) -> tuple[tuple[Sample, ...], ...]:
+    return tuple(observations.calibration), tuple(observations.choosing), tuple(observations.held_out)
+
+
 def test_a_captured_set_becomes_the_tensors_the_robot_would_make(interface: Interface, tmp_path: Path) -> None:
     found = recording(interface)
     write(found, tmp_path / "set")
     observations = recorded(interface, tmp_path / "set")
     assert observations.source == "5 observations of the capture set"
-    assert (len(observations.calibration), len(observations.held_out)) == (3, 2)
+    assert [len(part) for part in parts(observations)] == [2, 2, 1]
     assert not observations.synthetic
-    for place, sample in zip((0, 2, 4, 1, 3), (*observations.calibration, *observations.held_out), strict=True):
+    for place, sample in zip((0, 3, 1, 4, 2), sum(parts(observations), ()), strict=True):
         for n, camera in enumerate(interface.cameras):
             expected = letterbox(found.images[camera.name][place], camera.height, camera.width)
             np.testing.assert_array_equal(sample.observed["images"][n].numpy(), expected)
@@ -93,7 +97,7 @@ def test_a_captured_set_of_joints_is_not_an_end_pose(interface: Interface, tmp_p
 def test_synthetic_observations_are_the_same_for_a_seed_and_stay_within_the_limits(interface: Interface) -> None:
     once, again, other = (synthetic(interface, count=6, seed=seed) for seed in (4, 4, 5))
     assert once.synthetic
-    assert (len(once.calibration), len(once.held_out)) == (3, 3)
+    assert [len(part) for part in parts(once)] == [2, 2, 2]
     for a, b, c in zip(once.held_out, again.held_out, other.held_out, strict=True):
         assert all(torch.equal(tensor, b.observed[name]) for name, tensor in a.observed.items())
         assert torch.equal(a.noise, b.noise)
@@ -112,7 +116,7 @@ def test_a_set_that_does_not_fit_the_policy_is_refused(interface: Interface, tmp
         "has no camera": recording(interface, images={one_camera: recording(interface).images[one_camera]}),
         "the policy's is joint1 \\[rad\\]": recording(interface, dimensions=degrees),
         "names no task": recording(interface, task=None),
-        "at least 2 are needed": recording(interface, count=1),
+        "holds 2 observations: at least 3 are needed": recording(interface, count=2),
     }
     for n, (message, found) in enumerate(cases.items()):
         write(found, tmp_path / str(n))
@@ -121,7 +125,7 @@ def test_a_set_that_does_not_fit_the_policy_is_refused(interface: Interface, tmp
 
 
 GOLDENS = Path(__file__).parents[1] / "oracles" / "goldens"
-BLUE = "push the blue cube"
+RED, BLUE = "pick up the red cube", "push the blue cube"
 
 
 @pytest.fixture(params=["v2.1", "v3.0"])
@@ -137,27 +141,29 @@ def episodes_in(samples: tuple[Sample, ...], interface: Interface, oracle: dict[
     return [int(oracle["episode"][np.abs(oracle["state"] - state).max(axis=1).argmin()]) for state in states]
 
 
-def halves(observations: Observations, interface: Interface, oracle: dict[str, np.ndarray]) -> list[list[int]]:
-    return [episodes_in(half, interface, oracle) for half in (observations.calibration, observations.held_out)]
+def episodes_by_part(
+    observations: Observations, interface: Interface, oracle: dict[str, np.ndarray]
+) -> list[list[int]]:
+    return [episodes_in(part, interface, oracle) for part in parts(observations)]
 
 
-def test_a_dataset_becomes_the_tensors_of_its_frames_and_no_episode_is_in_both_halves(
+def test_a_dataset_becomes_the_tensors_of_its_frames_and_no_episode_is_in_two_parts(
     interface: Interface, dataset: tuple[Path, dict[str, np.ndarray]]
 ) -> None:
     root, oracle = dataset
     observations = recorded(interface, root)
     assert observations.source == f"9 observations of 3 episodes of the LeRobot dataset {root.name} ({root.name[-4:]})"
     assert not observations.synthetic
-    ours, held_out = halves(observations, interface, oracle)
-    assert sorted([*ours, *held_out]) == [0, 0, 0, 1, 1, 2, 2, 2, 2]
-    assert not set(ours) & set(held_out)
+    seen = episodes_by_part(observations, interface, oracle)
+    order = [episode for part in seen for episode in dict.fromkeys(part)]
+    assert sorted(order) == [0, 1, 2]
+    assert all(seen)
     place = [c.name for c in interface.cameras].index("wrist")
     camera = interface.cameras[place]
     expected = np.stack([letterbox(image, camera.height, camera.width) for image in oracle["wrist"]])
-    found = np.stack([s.observed["images"][place].numpy() for s in (*observations.calibration, *observations.held_out)])
-    order = [oracle["episode"].tolist().index(n) for n in dict.fromkeys([*ours, *held_out])]
-    counts = [oracle["episode"].tolist().count(n) for n in dict.fromkeys([*ours, *held_out])]
-    frames = [first + n for first, count in zip(order, counts, strict=True) for n in range(count)]
+    found = np.stack([s.observed["images"][place].numpy() for s in sum(parts(observations), ())])
+    frames = [n for episode in order for n in np.flatnonzero(oracle["episode"] == episode)]
+    assert len(frames) == 9
     np.testing.assert_array_equal(found, expected[frames])
     again = recorded(interface, root)
     for a, b in zip(observations.held_out, again.held_out, strict=True):
@@ -168,17 +174,19 @@ def test_a_task_that_a_dataset_has_and_one_that_it_has_not(
     interface: Interface, dataset: tuple[Path, dict[str, np.ndarray]]
 ) -> None:
     root, oracle = dataset
-    own, blue = recorded(interface, root), recorded(interface, root, BLUE)
-    assert halves(blue, interface, oracle) == [[1], [1]]
-    assert blue.source == f"2 observations of the {own.source.split(' the ')[1]}, of the task '{BLUE}'"
+    own, red = recorded(interface, root), recorded(interface, root, RED)
+    assert {episode for part in episodes_by_part(red, interface, oracle) for episode in part} == {0, 2}
+    assert red.source == f"7 observations of 2 episodes of the {own.source.split(' the ')[1]}, of the task '{RED}'"
+    with pytest.raises(BadInput, match=f"2 observations, of the task '{BLUE}': at least 3 are needed"):
+        recorded(interface, root, BLUE)
     other = recorded(interface, root, "hold still")
-    assert halves(other, interface, oracle) == halves(own, interface, oracle)
+    assert episodes_by_part(other, interface, oracle) == episodes_by_part(own, interface, oracle)
     assert other.source == f"{own.source}, taken under the task 'hold still', which it has not"
     tokens = TaskTokenizer(interface.tokenizer_definition, interface.tokenizer)
-    for observations, task in ((blue, BLUE), (other, "hold still")):
-        for sample in (*observations.calibration, *observations.held_out):
+    for observations, task in ((red, RED), (other, "hold still")):
+        for sample in sum(parts(observations), ()):
             np.testing.assert_array_equal(sample.observed["tokens"].numpy(), tokens(task)[0])
-    texts = {tuple(sample.observed["tokens"][0].tolist()) for sample in (*own.calibration, *own.held_out)}
+    texts = {tuple(sample.observed["tokens"][0].tolist()) for sample in sum(parts(own), ())}
     assert len(texts) == 2
 
 
@@ -191,7 +199,7 @@ def test_a_capture_without_a_task_takes_the_one_that_is_given(interface: Interfa
 def test_a_long_recording_is_thinned(interface: Interface, tmp_path: Path) -> None:
     write(recording(interface, count=150), tmp_path / "set")
     observations = recorded(interface, tmp_path / "set")
-    assert len(observations.calibration) == len(observations.held_out) == RECORDED // 2
+    assert [len(part) for part in parts(observations)] == [RECORDED // 3] * 3
 
 
 def test_a_camera_that_has_another_name_on_the_robot(

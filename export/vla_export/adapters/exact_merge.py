@@ -81,9 +81,9 @@ class ExactMerge:
     actions: tuple[Tensor, ...]
 
 
-def runs(calibration: int, held_out: int) -> int:
+def runs(calibration: int, choosing: int, held_out: int) -> int:
     """How many samples `merge_exact` runs, and so how often it reports progress, at most."""
-    return calibration + (3 if calibration else 2) * held_out
+    return calibration + 2 * choosing + (3 if calibration else 2) * held_out
 
 
 def merge_exact(
@@ -94,6 +94,7 @@ def merge_exact(
     flow_steps: int,
     action: Space,
     calibration: Sequence[Sample] = (),
+    choosing: Sequence[Sample] = (),
     original: Callable[[str], Tensor] | None = None,
     budget: float = DEFAULT_BUDGET,
     progress: Advance | None = None,
@@ -102,8 +103,9 @@ def merge_exact(
 
     modules: path of each linear in the training project's policy → its path in ``model``. action: the policy's action
     space, for errors in its units. calibration: real samples, apart from the held-out ones; a direction that none of
-    their tokens uses is cut, unless that moves the actions beyond ``budget``. Without any nothing is. original: of
-    `apply_exact`. progress: called after each sample, `runs` times at most.
+    their tokens uses is cut, unless that moves the actions for ``choosing``, samples apart from both, beyond
+    ``budget``. Without any nothing is. original: of `apply_exact`. progress: called after each sample, `runs` times at
+    most.
 
     Raises BadInput and WorkFailed as `apply_exact` does, and WorkFailed where a branch does not compute its formula, or
     an adapted linear never ran.
@@ -135,14 +137,18 @@ def merge_exact(
         _check_ran(path, seen[path])
         _check_formula(path, check)
 
-    left, cut = after, None
-    if known is not None and _cut(model, known):
-        left = answers(samples)
-        cut = compare_actions(after, left, action)
-    undone = not within(action_errors(after, left, action), budget)
-    if undone:
-        _restore(model, branches)
-        left = after
+    left, cut, undone = after, None, False
+    if known is not None and (smaller := _smaller(known)):
+        whole = answers(choosing)
+        _cut(model, smaller)
+        undone = bool(whole) and not within(action_errors(whole, answers(choosing), action), budget)
+        judged = answers(samples)
+        cut = compare_actions(after, judged, action)
+        undone = undone or not within(action_errors(after, judged, action), budget)
+        if undone:
+            _restore(model, branches)
+        else:
+            left = judged
     return ExactMerge(
         ExactReport(
             layers=tuple(
@@ -161,12 +167,15 @@ def merge_exact(
     )
 
 
-def _cut(model: FlowModel, known: Mapping[str, BranchObservation]) -> bool:
-    """Cut every bank to what its inputs used; whether there was anything to cut."""
-    smaller = {path: seen for path, seen in known.items() if seen.most < len(seen.selected)}
-    for path, seen in smaller.items():
+def _smaller(known: Mapping[str, BranchObservation]) -> dict[str, BranchObservation]:
+    """Of which linears calibration used less than all, by path."""
+    return {path: seen for path, seen in known.items() if seen.most < len(seen.selected)}
+
+
+def _cut(model: FlowModel, known: Mapping[str, BranchObservation]) -> None:
+    """Cut banks to what their inputs used."""
+    for path, seen in known.items():
         replace(model, path, cut_bank(_routed(model, path), _used(seen), seen.most))
-    return bool(smaller)
 
 
 def _restore(model: FlowModel, branches: Mapping[str, Branch]) -> None:

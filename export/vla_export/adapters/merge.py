@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -14,8 +14,8 @@ from vla_export.adapters.exact_merge import ExactLayer, ExactReport, merge_exact
 from vla_export.adapters.static_merge import StaticLayer, StaticReport, merge_static
 from vla_export.error_budget import DEFAULT_BUDGET, ActionError, within, worst
 from vla_export.models.flow_model import FlowModel
+from vla_export.observations import Observations
 from vla_export.progress import StageProgress
-from vla_export.sample import Sample
 from vla_runtime.bundle.manifest import Space
 
 MergeMode = Literal["exact", "static", "auto"]
@@ -85,39 +85,50 @@ def merge(
     adapter: Adapter,
     modules: Mapping[str, str],
     mode: MergeMode,
-    calibration: Sequence[Sample],
-    held_out: Sequence[Sample],
+    observations: Observations,
     flow_steps: int,
     action: Space,
     progress: StageProgress,
     *,
-    synthetic: bool,
     budget: float = DEFAULT_BUDGET,
     original: Callable[[str], Tensor] | None = None,
 ) -> MergeReport:
     """Put ``adapter`` on ``model``, in place, and merge of it what ``mode`` says.
 
     modules: path of each linear in the training project's policy → its path in ``model``. action: the policy's action
-    space. synthetic: the samples are made up. Then no bank is cut and ``auto`` merges nothing: what branches do to
-    pictures of nothing says nothing of what they do on the robot. ``static`` merges nevertheless. original: of
-    `vla_export.adapters.apply.apply_exact`.
+    space. original: of `vla_export.adapters.apply.apply_exact`.
+
+    On synthetic observations no bank is cut and ``auto`` merges nothing: what branches do to pictures of nothing says
+    nothing of what they do on the robot. ``static`` merges nevertheless.
 
     Raises BadInput where the policy does not command with the statistics of the adapter's run, and BadInput and
     WorkFailed as `merge_exact` and `merge_static` do.
     """
     if adapter.statistics is not None:
         check_action_statistics(adapter.statistics, action)
-    to_cut_by = () if synthetic else calibration
-    with progress.stage("apply adapter", runs(len(to_cut_by), len(held_out))) as advance:
-        exact = merge_exact(model, adapter, modules, held_out, flow_steps, action, to_cut_by, original, budget, advance)
+    seen, held_out, synthetic = observations, observations.held_out, observations.synthetic
+    to_cut_by, cut_chosen_by = ((), ()) if synthetic else (seen.calibration, seen.choosing)
+    with progress.stage("apply adapter", runs(len(to_cut_by), len(cut_chosen_by), len(held_out))) as advance:
+        exact = merge_exact(
+            model,
+            adapter,
+            modules,
+            held_out,
+            flow_steps,
+            action,
+            to_cut_by,
+            cut_chosen_by,
+            original,
+            budget,
+            advance,
+        )
     branches = any(layer.layer.bank for layer in exact.report.layers)
     static = None
     if branches and (mode == "static" or (mode == "auto" and not synthetic)):
         static = merge_static(
             model,
             exact.actions,
-            calibration,
-            held_out,
+            observations,
             flow_steps,
             action,
             progress,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -18,14 +20,20 @@ from vla_export.adapters.static_fit import StaticFit, fit_static, passes, routed
 from vla_export.adapters.static_linear import folded, replace, switched
 from vla_export.error_budget import DEFAULT_BUDGET, ActionError, action_errors, squared_errors, within
 from vla_export.models.flow_model import FlowModel
+from vla_export.observations import Observations
 from vla_export.progress import Advance, StageProgress
 from vla_export.sample import Sample, sample_actions
 from vla_runtime.bundle.manifest import Space
 
-# Held-out samples on which kinds of linears are tried alone, which only decides in what order they are merged.
+# Choosing samples on which kinds of linears are tried alone, which only decides in what order they are merged.
 RANKING = 2
-# Folding adds up in another order than trying does, which moves an error in its last digits.
-_MARGIN = 0.999
+# Shares of the budget that a choice may use up of its own samples, so that the held-out ones stay within it too. Where
+# they do not, the next is tried: other observations move the actions by more or less.
+_SHARES = (0.8, 0.4, 0.2)
+
+
+# A sample and the chunk that errors are measured against.
+Answered = tuple[Sample, Tensor]
 
 
 class _Part(BaseModel):
@@ -33,7 +41,7 @@ class _Part(BaseModel):
 
 
 class StaticLayer(_Part):
-    """One branch and what merging it loses, measured on held-out tokens, whether it is merged or not.
+    """One branch and what merging it loses, measured on the choosing samples' tokens, whether it is merged or not.
 
     stack: its stack's name, or ``edges``. kind: last part of its path. residual_least_squares, residual_mean_scores:
     the energy that the merged branch is off by, as a share of the branch's own: 0 merges without loss, 1 is no better
@@ -59,8 +67,8 @@ class StaticReport(_Part):
     """What merging did to the policy whose branches are all exact, on held-out samples.
 
     within_budget: whether no dimension's error is above ``budget``. alone: worst error of each kind of linear when it
-    alone was merged, on `RANKING` samples; empty where nothing had to be chosen. trials: sets of linears that were
-    measured together to choose one.
+    alone was merged, on `RANKING` choosing samples; empty where nothing had to be chosen. trials: sets of linears that
+    were measured together to choose one.
     """
 
     budget: float
@@ -75,8 +83,7 @@ class StaticReport(_Part):
 def merge_static(
     model: FlowModel,
     exact: Sequence[Tensor],
-    calibration: Sequence[Sample],
-    held_out: Sequence[Sample],
+    observations: Observations,
     flow_steps: int,
     action: Space,
     progress: StageProgress,
@@ -86,21 +93,25 @@ def merge_static(
 ) -> StaticReport:
     """Replace, in place, routed linears of ``model`` by plain ones.
 
-    exact: the policy's chunks for the ``held_out`` samples, all branches exact, which errors are measured against.
+    exact: the policy's chunks for the held-out samples, all branches exact, which errors are measured against.
     action: the policy's action space. With ``keep_exact`` only so many are replaced that no dimension's error exceeds
-    ``budget``; without, all are, and the report says whether that is within it.
+    ``budget``, neither on the choosing samples nor on the held-out ones; without, all are, and the report says whether
+    that is within it.
 
     Raises WorkFailed as `fit_static`, `folded` and `compare_actions` do.
     """
     linears = routed_linears(model)
-    with progress.stage("fit static merges", passes(model) * (len(calibration) + len(held_out))) as advance:
-        fits = fit_static(model, calibration, held_out, flow_steps, advance)
+    calibration, choosing, held_out = observations.calibration, observations.choosing, observations.held_out
+    with progress.stage("fit static merges", passes(model) * (len(calibration) + len(choosing))) as advance:
+        fits = fit_static(model, calibration, choosing, flow_steps, advance)
     layers = [_layer(model, path, linear, fits[path]) for path, linear in linears.items()]
     choice = Choice(frozenset(linears), {}, 0)
     if keep_exact:
         units = _units(layers)
-        with progress.stage("choose what to merge", TRIALS * len(held_out) + RANKING * len(units)) as advance:
-            choice = _choose(model, fits, units, exact, held_out, flow_steps, action, _MARGIN * budget, advance)
+        runs = (TRIALS + 1) * len(choosing) + RANKING * len(units) + len(held_out)
+        with progress.stage("choose what to merge", runs) as advance:
+            measured = _Measured(model, flow_steps, action, advance)
+            choice = _choose(measured, fits, units, choosing, list(zip(held_out, exact, strict=True)), budget)
     for path in choice.static:
         replace(model, path, folded(path, linears.pop(path), fits[path].affine))
 
@@ -158,33 +169,60 @@ def _units(layers: Sequence[StaticLayer]) -> list[Unit]:
     ]
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """Errors of the actions of ``model`` as it is at that moment; each sample that runs advances."""
+
+    model: FlowModel
+    flow_steps: int
+    action: Space
+    advance: Advance
+
+    def chunk(self, sample: Sample) -> Tensor:
+        found = sample_actions(self.model, sample, self.flow_steps)
+        self.advance()
+        return found
+
+    def error(self, answered: Sequence[Answered], limit: float) -> float:
+        """Worst dimension's RMS error; over fewer samples where those alone take it over ``limit``."""
+        squares = torch.zeros(len(self.action.dimensions), dtype=torch.float64)
+        for sample, exact in answered:
+            squares += squared_errors(exact, self.chunk(sample), self.action) / len(answered)
+            if not float(squares.max()) <= limit**2:
+                break
+        return float(squares.nan_to_num(nan=torch.inf, posinf=torch.inf).max().sqrt())
+
+
 def _choose(
-    model: FlowModel,
+    measured: _Measured,
     fits: Mapping[str, StaticFit],
     units: Sequence[Unit],
-    exact: Sequence[Tensor],
-    held_out: Sequence[Sample],
-    flow_steps: int,
-    action: Space,
+    choosing: Sequence[Sample],
+    held_out: Sequence[Answered],
     budget: float,
-    advance: Advance,
 ) -> Choice:
-    with switched(model, {path: fit.affine for path, fit in fits.items()}) as switch:
+    answered = [(sample, measured.chunk(sample)) for sample in choosing]
+    with switched(measured.model, {path: fit.affine for path, fit in fits.items()}) as switch:
 
-        def error(static: Collection[str], count: int, limit: float) -> float:
-            """Worst dimension's RMS error over ``count`` samples; over fewer where those alone take it over a limit."""
+        @cache
+        def alone(static: frozenset[str]) -> float:
             switch(static)
-            squares = torch.zeros(len(action.dimensions), dtype=torch.float64)
-            for sample, chunk in list(zip(held_out, exact, strict=True))[:count]:
-                squares += squared_errors(chunk, sample_actions(model, sample, flow_steps), action) / count
-                advance()
-                if not float(squares.max()) <= limit**2:
-                    break
-            return float(squares.nan_to_num(nan=torch.inf, posinf=torch.inf).max().sqrt())
+            return measured.error(answered[:RANKING], torch.inf)
 
-        return choose_static(
-            units,
-            alone=lambda paths: error(paths, min(RANKING, len(held_out)), torch.inf),
-            together=lambda paths: error(paths, len(held_out), budget),
-            budget=budget,
-        )
+        def within(limit: float) -> Choice:
+            def together(static: Collection[str]) -> float:
+                switch(static)
+                return measured.error(answered, limit)
+
+            return choose_static(units, lambda paths: alone(frozenset(paths)), together, limit)
+
+        trials = 0
+        # Folding adds up in another order than trying does, which moves an error in its last digits.
+        limit = 0.999 * budget
+        for share in _SHARES:
+            choice = within(share * budget)
+            trials += choice.trials
+            switch(choice.static)
+            if measured.error(held_out, limit) <= limit:
+                return Choice(choice.static, choice.alone, trials)
+    return Choice(frozenset(), choice.alone, trials)

@@ -58,7 +58,8 @@ def _summary(report: ExportReport) -> Section:
     return Section(
         "The exported policy against the checkpoint",
         (
-            f"{measured.source}: {measured.calibration} to decide by, {measured.held_out} others to judge by.",
+            f"{measured.source}: {measured.calibration} to fit to, {measured.choosing} to choose by and "
+            f"{measured.held_out} to judge by.",
             f"{'' if report.merge is None else 'Against it without its adapter: '}{effect_in_words(report.overall)}",
         ),
         tuple(warnings),

@@ -15,11 +15,12 @@ class _Part(BaseModel):
 
 
 class MeasuredOn(_Part):
-    """The observations: how many decided, how many others judged, and whether they are synthetic."""
+    """The observations: how many were fitted to, how many others chose and judged, and whether they are synthetic."""
 
     source: str
     synthetic: bool
     calibration: int
+    choosing: int
     held_out: int
 
 

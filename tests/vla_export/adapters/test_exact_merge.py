@@ -114,9 +114,10 @@ def test_progress_is_told_of_every_run(policy: Pi0, files: Any, calibration: int
         FLOW_STEPS,
         ACTION,
         toy_samples(calibration, seed=1),
+        toy_samples(calibration, seed=4),
         progress=lambda: told.append(None),
     )
-    assert len(told) == runs(calibration, 3)
+    assert len(told) == runs(calibration, calibration, 3)
 
 
 def test_a_threshold_of_one_keeps_the_whole_bank(policy: Pi0, files: Any) -> None:
@@ -172,7 +173,7 @@ def test_a_half_policy_is_merged_and_measured_in_float32(policy: Pi0, files: Any
     half(policy)
     adapter, samples = read_lora_sp(files.write(tensors, config)), toy_samples(2)
     report = merge_exact(
-        policy, adapter, files.modules, samples, FLOW_STEPS, ACTION, samples, original.__getitem__
+        policy, adapter, files.modules, samples, FLOW_STEPS, ACTION, samples, samples, original.__getitem__
     ).report
     assert is_half(policy)
     assert all(layer.formula_error < 1e-5 for layer in report.layers)

@@ -16,6 +16,7 @@ from vla_export.adapters.merge import MergeMode, MergeReport, merge
 from vla_export.adapters.static_fit import routed_linears
 from vla_export.graph.precision import half
 from vla_export.models.pi0 import Pi0
+from vla_export.observations import Observations
 from vla_export.progress import StageProgress
 from vla_export.sample import sample_actions
 from vla_runtime.errors import BadInput
@@ -31,12 +32,10 @@ def merged(
         adapter,
         files.modules,
         mode,
-        toy_samples(6, seed=1),
-        HELD_OUT,
+        Observations(toy_samples(6, seed=1), toy_samples(3, seed=3), HELD_OUT, "toys", synthetic),
         FLOW_STEPS,
         ACTION,
         StageProgress(quiet=True),
-        synthetic=synthetic,
         **more,
     )
 

@@ -13,11 +13,12 @@ from vla_export.adapters.static_fit import routed_linears
 from vla_export.adapters.static_merge import StaticReport, merge_static
 from vla_export.graph.precision import half
 from vla_export.models.pi0 import Pi0
+from vla_export.observations import Observations
 from vla_export.progress import StageProgress
 from vla_export.prune.surgery import remove_layers
 
 KINDS = ("q_proj", "fc2", "down_proj", "action_out_proj")
-CALIBRATION, HELD_OUT = toy_samples(6, seed=1), toy_samples(3, seed=2)
+CALIBRATION, CHOOSING, HELD_OUT = toy_samples(6, seed=1), toy_samples(3, seed=3), toy_samples(3, seed=2)
 
 
 def merge(model: Pi0, keep_exact: bool, budget: float = 0.01) -> tuple[list[torch.Tensor], StaticReport]:
@@ -25,8 +26,7 @@ def merge(model: Pi0, keep_exact: bool, budget: float = 0.01) -> tuple[list[torc
     report = merge_static(
         model,
         exact,
-        CALIBRATION,
-        HELD_OUT,
+        Observations(CALIBRATION, CHOOSING, HELD_OUT, "toys", synthetic=False),
         FLOW_STEPS,
         ACTION,
         StageProgress(quiet=True),
@@ -96,8 +96,7 @@ def test_what_is_linear_merges_and_what_is_quadratic_stays_exact() -> None:
     report = merge_static(
         model,
         answers(model, held_out, FLOW_STEPS),
-        state_samples(1),
-        held_out,
+        Observations(state_samples(1), held_out, held_out, "toys", synthetic=False),
         FLOW_STEPS,
         ACTION,
         StageProgress(quiet=True),

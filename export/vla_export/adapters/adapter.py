@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,13 +35,24 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Rewrite:
+    """An update that the library which trained it computes.
+
+    shape: (out, in) of its linear. of: W → the weight in its place, both float32 of that shape; W stays as it is.
+    """
+
+    shape: tuple[int, int]
+    of: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class LinearUpdate:
     """Everything an adapter does to one linear: y = W x + b + Σ fixed + branch, in this order:
 
     weight: W as the adapter's own file holds it, (out, in); a checkpoint with another W is another policy.
     four_bit: W was rounded to four bits in training (QLoRA, arXiv 2305.14314).
-    principal: W without its so many leading singular directions was trained on (PiSSA, arXiv 2404.02948).
-    fixed: added to W. magnitude: (out,), the norms to which the rows of that sum are scaled (DoRA, arXiv 2402.09353).
+    rewrite: W becomes what the adapter's own library makes of it.
+    fixed: added to W.
     branch: stays beside W.
     """
 
@@ -49,12 +60,13 @@ class LinearUpdate:
     branch: Branch | None = None
     weight: Tensor | None = None
     four_bit: FourBit | None = None
-    principal: int = 0
-    magnitude: Tensor | None = None
+    rewrite: Rewrite | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in) of the linear that this is for."""
+        if self.rewrite is not None:
+            return self.rewrite.shape
         part = self.fixed[0] if self.branch is None else self.branch
         return part.B.shape[0], part.A.shape[1]
 

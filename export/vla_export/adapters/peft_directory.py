@@ -1,22 +1,23 @@
-"""A directory that the peft library saved: LoRA, rsLoRA, DoRA or PiSSA, in ``adapter_model.safetensors``.
+"""A directory that the peft library saved: LoRA, rsLoRA, DoRA, PiSSA or OLoRA, in ``adapter_model.safetensors``.
 
-The formulas are peft's own (``peft/tuners/lora``). They are evaluated here and not by peft, because peft adds an update
-in the type of the weights it adds to, where a float16 policy needs it computed in float32 and rounded once, and because
-it brings transformers and accelerate for four formulas.
+peft computes what the adapter makes of each weight (`PeftLinear`). Read here is what peft would warn of, or pass over:
+what its configuration asks for and which tensors are there.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 from torch import Tensor
 
-from vla_export.adapters.adapter import Adapter, LinearUpdate, LowRank
-from vla_export.adapters.tensor_checks import check_effect, check_tensor
+from vla_export.adapters.adapter import Adapter, LinearUpdate, Rewrite
+from vla_export.adapters.peft_linear import PeftLinear
+from vla_export.adapters.tensor_checks import check_tensor
 from vla_export.checkpoints.documents import read_json, validate
 from vla_export.checkpoints.stored_tensors import StoredTensors
 from vla_runtime.errors import BadInput
@@ -25,58 +26,72 @@ CONFIG = "adapter_config.json"
 FILE = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
-_PART = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)(?:\.weight)?")
+_A, _B = "lora_A.weight", "lora_B.weight"
+_PART = re.compile(
+    r"(?P<module>[^.]+(\.[^.]+)*)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)(?:\.weight)?"
+)
 # Fields that say how it was trained, where it came from, or which linears it is on, which the tensors' names say too.
 _WITHOUT_EFFECT = frozenset(
     {
         "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
         "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout", "megatron_core",
         "loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config", "qalora_group_size",
-        "rank_pattern", "ensure_weight_tying",
+        "ensure_weight_tying",
     }
 )  # fmt: skip
-# How A and B began, where the base stayed as it was.
-_INITIALISATIONS = (True, False, "gaussian", "eva", "orthogonal")
-_PISSA = "pissa"
+# How A and B began, where the base stayed as it was: of no matter once they are read.
+_BASE_KEPT = (True, False, "gaussian", "eva", "orthogonal")
+# Where the base gave part of itself to A and B, which peft takes out of it again on loading, to the same numbers.
+_BASE_TAKEN_FROM = {"pissa": "PiSSA", "olora": "OLoRA"}
+
+_Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     peft_type: Literal["LORA"]
-    r: int = Field(gt=0)
-    lora_alpha: float = Field(allow_inf_nan=False)
+    r: PositiveInt
+    lora_alpha: _Alpha
     use_rslora: bool = False
     use_dora: bool = False
-    alpha_pattern: dict[str, float] = Field(default_factory=dict)
+    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
+    alpha_pattern: dict[str, _Alpha] = Field(default_factory=dict)
     init_lora_weights: bool | str = True
 
-    def scale(self, module: str, rank: int) -> float:
-        """alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv 2312.03732); a pattern's alpha where one matches the module."""
-        alpha = next((a for p, a in self.alpha_pattern.items() if re.match(rf"(.*\.)?({p})$", module)), self.lora_alpha)
-        return alpha / (rank**0.5 if self.use_rslora else rank)
+    @field_validator("rank_pattern", "alpha_pattern")
+    @classmethod
+    def _patterns(cls, patterns: dict[str, float]) -> dict[str, float]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return patterns
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments of ``peft.LoraConfig`` that have an effect on what is read."""
+        begun = self.init_lora_weights if self.init_lora_weights in _BASE_TAKEN_FROM else True
+        return self.model_dump(exclude={"peft_type"}) | {"init_lora_weights": begun}
 
     @property
     def form(self) -> str:
         """The method in words."""
-        parts = [
-            name
-            for name, used in (
-                ("PiSSA", self.init_lora_weights == _PISSA),
-                ("DoRA", self.use_dora),
-                ("rsLoRA", self.use_rslora),
-            )
-            if used
-        ]
-        return f"{' with '.join(parts) or 'LoRA'} of peft"
+        parts = (
+            _BASE_TAKEN_FROM.get(str(self.init_lora_weights)),
+            "DoRA" if self.use_dora else None,
+            "rsLoRA" if self.use_rslora else None,
+        )
+        return f"{' with '.join(filter(None, parts)) or 'LoRA'} of peft"
 
 
 def read_peft(directory: Path) -> Adapter:
     """Read ``adapter_config.json`` and ``adapter_model.safetensors`` in ``directory``.
 
     Raises `BadInput` where either is missing or malformed, where the configuration asks for anything that would change
-    the result and is not done here, and where a tensor is missing, unknown, misshapen, not finite, or the whole adapter
-    changes nothing.
+    the result and is not done here, where a tensor is missing, unknown, misshapen, not finite, or the whole adapter
+    changes nothing, and where peft is not installed.
     """
     path = directory / FILE
     if not path.is_file():
@@ -88,9 +103,13 @@ def read_peft(directory: Path) -> Adapter:
         found = _PART.fullmatch(name)
         if found is None:
             raise BadInput(f"adapter {path}: unknown tensor {name}; only adapters of linears are supported")
-        modules.setdefault(found["module"].removeprefix(_PREFIX), {})[found["part"]] = stored.read(name)
+        parts = modules.setdefault(found["module"].removeprefix(_PREFIX), {})
+        if found["part"] in parts:
+            raise BadInput(f"adapter {path}: {name} is there twice, under two names; keep one")
+        parts[found["part"]] = stored.read(name)
     updates = {module: _update(path, module, parts, config) for module, parts in modules.items()}
-    check_effect(path, updates.values())
+    if not any(parts[_A].any() and parts[_B].any() for parts in modules.values()):
+        raise BadInput(f"adapter {path}: changes nothing, every A or every B is zero; give the trained adapter")
     settings = {name: str(value) for name, value in config.model_dump().items() if value}
     return Adapter(path, config.form, updates, settings)
 
@@ -107,7 +126,7 @@ def _read_config(path: Path) -> _Config:
             raise BadInput(f"{path}: {name} is {value!r}, which changes the result and is not supported")
     config = validate(_Config, wanted, path)
     begun = config.init_lora_weights
-    if begun not in _INITIALISATIONS and begun != _PISSA:
+    if begun not in _BASE_KEPT and begun not in _BASE_TAKEN_FROM:
         raise BadInput(
             f"{path}: init_lora_weights is {begun!r}, which changes the base in a way that cannot be repeated exactly; "
             "save it with peft's path_initial_model_for_weight_conversion, which turns it into a plain LoRA"
@@ -116,20 +135,19 @@ def _read_config(path: Path) -> _Config:
 
 
 def _update(path: Path, module: str, parts: Mapping[str, Tensor], config: _Config) -> LinearUpdate:
-    needed = ["lora_A.weight", "lora_B.weight", *(["lora_magnitude_vector"] if config.use_dora else [])]
-    for part in needed:
+    for part in (_A, _B):
         if part not in parts:
-            raise BadInput(f"adapter {path}: {module}.{part} is missing; every linear needs {', '.join(needed)}")
-    if unused := parts.keys() - set(needed):
+            raise BadInput(f"adapter {path}: {module}.{part} is missing; every linear needs {_A} and {_B}")
+    A = check_tensor(path, f"{module}.{_A}", parts[_A], ("r", "in"))
+    B = check_tensor(path, f"{module}.{_B}", parts[_B], ("out", "r"))
+    linear = PeftLinear(path, module, config.settings, shape=(B.shape[0], A.shape[1]))
+    expected = linear.saved_shapes()
+    if missing := expected.keys() - parts.keys():
+        raise BadInput(f"adapter {path}: {module}.{min(missing)} is missing; {config.form} has one")
+    if unused := parts.keys() - expected.keys():
         raise BadInput(f"adapter {path}: {module}.{min(unused)} is not a part of {config.form}: {CONFIG} is another's")
-    A = check_tensor(path, f"{module}.lora_A.weight", parts["lora_A.weight"], ("r", "in"))
-    B = check_tensor(path, f"{module}.lora_B.weight", parts["lora_B.weight"], ("out", len(A)))
-    magnitude = None
-    if config.use_dora:
-        name = f"{module}.lora_magnitude_vector"
-        magnitude = check_tensor(path, name, parts["lora_magnitude_vector"], (len(B),)).float()
-    return LinearUpdate(
-        fixed=(LowRank(A, config.scale(module, len(A)) * B.float()),),
-        principal=len(A) if config.init_lora_weights == _PISSA else 0,
-        magnitude=magnitude,
-    )
+    tensors = {
+        part: check_tensor(path, f"{module}.{part}", parts[part], shape, f"which {CONFIG} asks for")
+        for part, shape in expected.items()
+    }
+    return LinearUpdate(rewrite=Rewrite(linear.shape, partial(linear.merged, tensors)))

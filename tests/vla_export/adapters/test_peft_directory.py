@@ -108,10 +108,17 @@ def test_what_would_change_the_result_is_refused(directory: Path, field: str, va
     assert f"{field} is {value!r}, which changes the result" in refused(directory)
 
 
-@pytest.mark.parametrize("value", ["olora", "corda", "loftq", "lora_ga", "pissa_niter_4"])
+@pytest.mark.parametrize("value", ["corda", "loftq", "lora_ga", "pissa_niter_4"])
 def test_a_base_that_cannot_be_made_again_is_refused(directory: Path, value: str) -> None:
     change(directory, lambda content: content.update(init_lora_weights=value))
     assert f"init_lora_weights is {value!r}" in refused(directory)
+
+
+@pytest.mark.parametrize(("value", "form"), [("pissa", "PiSSA of peft"), ("olora", "OLoRA of peft")])
+def test_a_base_that_can_be_made_again_is_part_of_the_form(directory: Path, value: str, form: str) -> None:
+    """That the numbers are peft's is shown beside `PeftLinear`."""
+    change(directory, lambda content: content.update(init_lora_weights=value))
+    assert read_peft(directory).form == form
 
 
 @pytest.mark.parametrize("value", [True, False, "gaussian", "eva", "orthogonal"])
@@ -152,10 +159,45 @@ def test_a_missing_half_is_named(directory: Path, part: str) -> None:
 
 def test_halves_of_two_ranks_are_refused(directory: Path) -> None:
     change_tensors(directory, lambda tensors: tensors.update({f"{KEY}.lora_B.weight": torch.ones(8, 5)}))
-    assert "layers.0.q_proj.lora_B.weight has shape (8, 5); expected (out, 3)" in refused(directory)
+    assert "layers.0.q_proj.lora_B.weight has shape (8, 5); expected (8, 3)" in refused(directory)
 
 
-@pytest.mark.parametrize("name", ["lora_embedding_A", "modules_to_save.weight", "lora_A.other.weight"])
+@pytest.mark.parametrize("edit", [{"r": 4}, {"rank_pattern": {"q_proj": 4}}])
+def test_another_rank_than_the_configurations_is_refused(directory: Path, edit: dict[str, object]) -> None:
+    change(directory, lambda content: content.update(edit))
+    found = refused(directory)
+    assert "lora_A.weight has shape (3, " in found
+    assert "expected (4, " in found
+    assert "which adapter_config.json asks for" in found
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"lora_alpha": 0}, "lora_alpha: Input should be greater than 0"),
+        ({"alpha_pattern": {"q_proj": -1}}, "alpha_pattern.q_proj: Input should be greater than 0"),
+        ({"rank_pattern": {"(q_proj": 3}}, "'(q_proj' is no regular expression"),
+    ],
+)
+def test_numbers_and_patterns_of_no_sense_are_refused(directory: Path, edit: dict[str, object], message: str) -> None:
+    change(directory, lambda content: content.update(edit))
+    assert message in refused(directory)
+
+
+def test_a_tensor_under_two_names_is_refused(directory: Path) -> None:
+    change_tensors(directory, lambda tensors: tensors.update({"layers.0.q_proj.lora_A.weight": torch.ones(3, 12)}))
+    assert "lora_A.weight is there twice, under two names" in refused(directory)
+
+
+@pytest.mark.parametrize("name", [f"{KEY}.lora_A.weight", f"{KEY}.lora_B.weight"])
+def test_vectors_for_matrices_are_refused(directory: Path, name: str) -> None:
+    change_tensors(directory, lambda tensors: tensors.update({name: torch.ones(3)}))
+    assert f"{name.removeprefix('base_model.model.')} has shape (3,)" in refused(directory)
+
+
+@pytest.mark.parametrize(
+    "name", ["lora_embedding_A", "modules_to_save.weight", "lora_A.other.weight", ".lora_A.weight"]
+)
 def test_an_unknown_tensor_is_named(directory: Path, name: str) -> None:
     change_tensors(directory, lambda tensors: tensors.update({f"{KEY}.{name}": torch.ones(2)}))
     assert f"unknown tensor {KEY}.{name}" in refused(directory)

@@ -17,6 +17,7 @@ from vla_export.graph.summary import summarise
 from vla_export.models.flow_model import FlowModel
 from vla_export.preparation import PreparedPolicy
 from vla_export.progress import Advance, StageProgress
+from vla_export.prune.latency import LatencyReport
 from vla_export.report.render import write_report
 from vla_export.report.report import ExportReport, GraphFile, MeasuredOn, ParityReport
 from vla_export.request import ExportRequest
@@ -48,7 +49,7 @@ def write_bundle(
     """
     interface, held_out = policy.checkpoint.interface, policy.observations.held_out
     with progress.stage("reference actions"):
-        goldens = make_goldens(policy.model, held_out[:GOLDEN_SAMPLES], interface.flow_steps)
+        goldens = make_goldens(policy.model, held_out[:GOLDEN_SAMPLES], interface.flow_steps, request.guided)
         answers = [torch.from_numpy(golden.chunk) for golden in goldens]
         answers += [sample_actions(policy.model, s, interface.flow_steps) for s in held_out[GOLDEN_SAMPLES:]]
     overall = compare_actions(policy.original, answers, interface.action)
@@ -56,8 +57,10 @@ def write_bundle(
     with BundleWriter(request.output) as writer:
         write_golden(writer.root / GOLDEN_FILE, goldens)
         (writer.root / interface.tokenizer.file).write_text(interface.tokenizer_definition, encoding="utf-8")
-        graphs = _graphs(policy, writer.root, progress)
+        latency = _latency_of_the_model(policy, progress)
+        graphs = _graphs(policy, writer.root, progress, request.guided)
         _release(policy)
+        latency = latency or _latency_of_the_graphs(policy, writer.root, graphs, progress)
         parity = []
         for precision in graphs:
             with progress.stage(f"parity of {precision} in ONNX Runtime"):
@@ -65,22 +68,22 @@ def write_bundle(
                 engine = OnnxRuntimeEngine(draft, precision, torch.get_num_threads(), optimise=precision != "fp16")
                 parity.append(_parity(engine, precision, policy, goldens, answers))
                 del engine
-        report = _report(policy, overall, _sizes(writer.root, graphs), parity)
+        report = _report(policy, overall, _sizes(writer.root, graphs), parity, latency)
         write_report(writer.root / "report", report)
         with progress.stage("digest"):
             bundle = writer.finish(lambda files: _manifest(policy, request, graphs, report, files))
     return bundle, report
 
 
-def _graphs(policy: PreparedPolicy, root: Path, progress: StageProgress) -> dict[Precision, Graphs]:
+def _graphs(policy: PreparedPolicy, root: Path, progress: StageProgress, guided: bool) -> dict[Precision, Graphs]:
     sample = policy.observations.held_out[0]
     graphs: dict[Precision, Graphs] = {}
     for precision in policy.precisions:
-        with progress.stage(f"export {precision} graphs", 2) as advance:
+        with progress.stage(f"export {precision} graphs", 3 if guided else 2) as advance:
             if precision == "int8":
                 graphs[precision] = _int8_graphs(policy.model, sample, root, graphs.get("fp32"), advance)
             else:
-                graphs[precision] = export_graphs(policy.model, sample, root, precision, advance)
+                graphs[precision] = export_graphs(policy.model, sample, root, precision, advance, guided)
     return graphs
 
 
@@ -91,6 +94,27 @@ def _int8_graphs(model: FlowModel, sample: Sample, root: Path, fp32: Graphs | No
         for path in root.glob("*.onnx*"):
             path.unlink()
     return graphs
+
+
+def _latency_of_the_model(policy: PreparedPolicy, progress: StageProgress) -> LatencyReport | None:
+    """What pruning saves, from graphs of their own; None where nothing was pruned, or the bundle's serve as well."""
+    stopwatch = policy.stopwatch
+    if stopwatch is None or stopwatch.precision in policy.precisions:
+        return None
+    with progress.stage("latency before and after", stopwatch.steps) as advance:
+        return stopwatch.compare_model(policy.model, advance)
+
+
+def _latency_of_the_graphs(
+    policy: PreparedPolicy, root: Path, graphs: dict[Precision, Graphs], progress: StageProgress
+) -> LatencyReport | None:
+    """What pruning saves, from the bundle's graphs; None where nothing was pruned."""
+    stopwatch = policy.stopwatch
+    if stopwatch is None:
+        return None
+    ours = graphs[stopwatch.precision]
+    with progress.stage("latency before and after", stopwatch.steps) as advance:
+        return stopwatch.compare(root / ours.encode, root / ours.denoise, advance)
 
 
 def _release(policy: PreparedPolicy) -> None:
@@ -111,7 +135,7 @@ def _parity(
     The goldens are of the first held-out samples.
     """
     interface = policy.checkpoint.interface
-    found = [answer(engine, golden.inputs, golden.noise, interface.flow_steps) for golden in goldens]
+    found = [answer(engine, g.inputs, g.noise, interface.flow_steps, g.guided) for g in goldens]
     chunks = [each.chunk for each in found]
     for sample in policy.observations.held_out[len(goldens) :]:
         inputs = {name: tensor.numpy() for name, tensor in sample.observed.items()}
@@ -120,8 +144,8 @@ def _parity(
     if not parity.passes(precision):
         raise WorkFailed(
             f"{parity.engine} does not compute what PyTorch did: relative error {parity.chunk:.2e} of the actions "
-            f"(limit {CHUNK_ERROR[precision]:.0e}), worst prefix tensor {parity.prefix_worst} {parity.prefix:.2e}; "
-            "no bundle was written"
+            f"(limit {CHUNK_ERROR[precision]:.0e}), worst prefix tensor {parity.prefix_worst} {parity.prefix:.2e}"
+            f"{'' if parity.guided is None else f', steering {parity.guided:.2e}'}; no bundle was written"
         )
     return ParityReport(
         precision=precision,
@@ -130,19 +154,24 @@ def _parity(
         prefix=parity.prefix,
         step=parity.step,
         chunk=parity.chunk,
+        guided=parity.guided,
         gate=CHUNK_ERROR[precision],
         effect=compare_actions(reference, [torch.from_numpy(chunk) for chunk in chunks], interface.action),
     )
 
 
 def _sizes(root: Path, graphs: dict[Precision, Graphs]) -> list[GraphFile]:
-    names = [file for g in graphs.values() for file in (g.encode, g.denoise)]
+    names = [file for g in graphs.values() for file in g.parts().values()]
     summaries = {name: summarise(root / name) for name in names}
     return [GraphFile(name=name, nodes=found.nodes, bytes=found.file_bytes) for name, found in summaries.items()]
 
 
 def _report(
-    policy: PreparedPolicy, overall: ActionEffect, sizes: Sequence[GraphFile], parity: Sequence[ParityReport]
+    policy: PreparedPolicy,
+    overall: ActionEffect,
+    sizes: Sequence[GraphFile],
+    parity: Sequence[ParityReport],
+    latency: LatencyReport | None,
 ) -> ExportReport:
     observations = policy.observations
     return ExportReport(
@@ -158,7 +187,8 @@ def _report(
         ),
         ignored_tensors=dict(policy.checkpoint.weights.ignored),
         merge=policy.merge,
-        depth=policy.depth,
+        prune=policy.prune,
+        latency=latency,
         overall=overall,
         graphs=tuple(sizes),
         parity=tuple(parity),

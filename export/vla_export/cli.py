@@ -17,6 +17,7 @@ from vla_runtime.command import DONE, PART_SKIPPED, Parser, run
 if TYPE_CHECKING:
     from vla_export.adapters.merge import MergeReport
     from vla_export.pipeline import Exported
+    from vla_export.prune.prune import PruneReport
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "--error-budget",
         type=float,
         metavar="X",
-        help="how far merging may move each number of the action, as a share of its scale (default: 0.01)",
+        help="how far merging, and how far pruning, may move each number of the action, as a share of its scale "
+        "(default: 0.01 for merging; pruning is measured and not bounded)",
     )
     parser.add_argument("--force", action="store_true", help="write a bundle beyond the error budget too")
     parser.add_argument(
@@ -68,8 +70,21 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SPEC",
-        help="layers to remove: cka:0.5 half of them by similarity, gate:0.25 by sensitivity, gate-kv:0.5 all but keys "
-        "and values of the language layers, cka:paper a published list",
+        help="what to remove: cka:0.5 half of the layers by similarity, gate:0.25 by sensitivity, gate-kv:0.5 all but "
+        "keys and values of the language layers, cka:paper a published list; divergence:light channels and heads; "
+        "auto:0.6 whatever brings the arithmetic to 0.6 at the least error",
+    )
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="VLM",
+        help="directory of the vision-language model that the policy was trained from, for divergence and auto",
+    )
+    parser.add_argument(
+        "--save-pruned",
+        type=Path,
+        metavar="DIRECTORY",
+        help="write the pruned policy as a checkpoint too, to be finetuned where it was trained",
     )
     parser.add_argument(
         "--calibration",
@@ -90,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PRECISION",
         help="build a TensorRT engine, and hold its graphs: fp16 (the default) or fp32",
     )
+    parser.add_argument(
+        "--rtc",
+        nargs="?",
+        const="guided",
+        metavar="FORM",
+        help="hold the graph of guided real-time chunking too; the other forms need none",
+    )
     parser.add_argument("-o", dest="output", type=Path, metavar="BUNDLE", help="default: CHECKPOINT/bundle")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, show no progress")
     return parser
@@ -109,10 +131,13 @@ def _export(arguments: argparse.Namespace) -> int:
         error_budget=arguments.error_budget,
         force=arguments.force,
         prune=tuple(arguments.prune),
+        base=arguments.base,
+        save_pruned=arguments.save_pruned,
         calibration=arguments.calibration,
         task=arguments.task,
         precision=arguments.precision,
         trt=arguments.trt,
+        rtc=arguments.rtc,
     )
     with StageProgress(quiet=arguments.json) as progress:
         exported = export(request, progress)
@@ -131,10 +156,13 @@ def _show(exported: Exported) -> None:
         table.add_row("adapter", merge.in_words())
         table.add_row("merging", merge.reason)
         table.add_row("actions against every branch exact", merge.error_in_words())
-    if report.depth is not None:
-        for line in report.depth.in_words():
-            table.add_row(report.depth.step, line)
-    if report.merge is not None or report.depth is not None:
+    if report.prune is not None:
+        for line in report.prune.in_words():
+            table.add_row(", ".join(report.prune.steps), line)
+        if report.latency is not None:
+            table.add_row("one chunk", report.latency.in_words())
+        table.add_row("actions against the unpruned", report.prune.error_in_words())
+    if report.merge is not None or report.prune is not None:
         without = "" if report.merge is None else " without the adapter"
         table.add_row(
             f"actions against the checkpoint's{without}", f"{report.overall.relative_error:.1%} off, relative"
@@ -145,8 +173,13 @@ def _show(exported: Exported) -> None:
         built = exported.engine.skipped is None
         table.add_row("engine", f"{exported.engine.precision}, {exported.engine.library}" if built else "skipped")
     console.print(table)
-    if report.merge is not None and not report.merge.within_budget:
+    if exported.beyond_budget:
         console.print("[red]Beyond the error budget, and written because --force was given.[/red]")
+    if report.prune is not None:
+        console.print(
+            "[yellow]Pruning changes the policy, and nothing here finetunes: the published success rates were reached "
+            "after finetuning. Judge the bundle in closed loop with vla-eval before it moves an arm.[/yellow]"
+        )
     if report.measured_on.synthetic:
         console.print(
             "[yellow]Measured on synthetic observations, which no real scene looks like: capture real ones with "
@@ -165,12 +198,23 @@ def _json(exported: Exported) -> str:
         {
             "bundle": str(exported.bundle.root.resolve()),
             "merge": None if exported.report.merge is None else _merge_facts(exported.report.merge),
+            "prune": None if exported.report.prune is None else _prune_facts(exported.report.prune),
+            "latency": None if exported.report.latency is None else exported.report.latency.model_dump(mode="json"),
             "overall": exported.report.overall.model_dump(mode="json"),
             "parity": [parity.model_dump(mode="json", exclude={"effect"}) for parity in exported.report.parity],
             "engine": None if exported.engine is None else exported.engine.model_dump(mode="json"),
         },
         indent=2,
     )
+
+
+def _prune_facts(prune: PruneReport) -> dict[str, Any]:
+    return {
+        "steps": prune.steps,
+        "parameters": [prune.before.parameters, prune.after.parameters],
+        "effect": prune.effect.model_dump(mode="json"),
+        "errors": {error.name: error.rms for error in prune.errors},
+    }
 
 
 def _merge_facts(merge: MergeReport) -> dict[str, Any]:

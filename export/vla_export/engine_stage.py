@@ -28,6 +28,6 @@ def build_engine(bundle: Bundle, precision: Precision, progress: StageProgress) 
     library = tensorrt_build.find_library()
     if isinstance(library, str):
         return EngineOutcome(precision=precision, library=None, plans=(), skipped=library)
-    with progress.stage(f"build {precision} engine", 2) as advance:
+    with progress.stage(f"build {precision} engine", len(bundle.manifest.graphs[precision].parts())) as advance:
         plans = tensorrt_build.build(bundle, precision, advance)
     return EngineOutcome(precision=precision, library=library.title, plans=tuple(plans), skipped=None)

@@ -47,6 +47,12 @@ def worst(errors: Sequence[ActionError]) -> ActionError:
     return max(errors, key=lambda error: (error.rms != error.rms, error.rms))
 
 
+def in_words(errors: Sequence[ActionError]) -> str:
+    """The worst of them in one line."""
+    found = worst(errors)
+    return "no difference" if found.rms == 0 else f"{found.name} is furthest off, {found.rms:.2%} of its scale"
+
+
 def within(errors: Sequence[ActionError], budget: float) -> bool:
     """Whether no dimension's error is above ``budget``; false for an error that is no number."""
     return all(error.rms <= budget for error in errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vla_export.bundling import write_bundle
@@ -16,17 +17,22 @@ from vla_runtime.bundle.default import remember
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export came to; ``engine`` is None where none was asked for."""
+    """What an export came to; ``engine`` is None where none was asked for.
+
+    beyond_budget: a stage moved the actions further than the error budget allows, by force.
+    """
 
     bundle: Bundle
     report: ExportReport
     engine: EngineOutcome | None
+    beyond_budget: bool
 
 
 def export(request: ExportRequest, progress: StageProgress) -> Exported:
     """Run every stage that ``request`` asks for; raises `VlaError`, leaving nothing half-written."""
-    policy = prepare(request, progress)
-    bundle, report = write_bundle(policy, request, progress)
+    with ExitStack() as ending:
+        policy = prepare(request, progress, ending)
+        bundle, report = write_bundle(policy, request, progress)
     remember(bundle.root)
     engine = None if request.trt is None else build_engine(bundle, request.trt, progress)
-    return Exported(bundle, report, engine)
+    return Exported(bundle, report, engine, policy.beyond_budget)

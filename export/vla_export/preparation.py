@@ -1,8 +1,9 @@
-"""The stages that change the model: load, merge, depth."""
+"""The stages that change the model: load, merge, prune."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +14,20 @@ from vla_export.adapters.merge import MergeReport, merge
 from vla_export.adapters.tensorrt_limit import check_tensorrt
 from vla_export.checkpoints.checkpoint import Checkpoint, Interface
 from vla_export.checkpoints.reading import read
-from vla_export.error_budget import check_error_budget
+from vla_export.error_budget import check_error_budget, within
 from vla_export.float32 import float32
 from vla_export.graph.precision import is_large
 from vla_export.models.flow_model import FlowModel
 from vla_export.observations import Observations, recorded, synthetic
 from vla_export.progress import StageProgress
-from vla_export.prune.depth import DepthReport, prune_depth
+from vla_export.prune.base_vlm import open_base
+from vla_export.prune.latency import Stopwatch
+from vla_export.prune.prune import PruneReport, Pruning, prune
+from vla_export.prune.pruned_checkpoint import check_place, read_structure, write_pruned_checkpoint
+from vla_export.prune.spec import AutoPrune
 from vla_export.request import ExportRequest
 from vla_export.sample import Sample, sample_actions
+from vla_runtime.bundle.bundle import sha256
 from vla_runtime.bundle.manifest import Precision
 
 # Synthetic observations, a third held out: more where stages decide by them than where graphs are compared alone.
@@ -33,7 +39,8 @@ class PreparedPolicy:
     """The policy on its way to the bundle, and what the stages so far reported.
 
     precisions: the graphs to export, in order. original: the checkpoint's own answers to the held-out samples, from
-    the values it holds, before they were rounded and before any stage.
+    the values it holds, before they were rounded and before any stage. stopwatch: holds the graphs from before pruning,
+    None without pruning. beyond_budget: a stage moved the actions further than its budget, by force.
     """
 
     checkpoint: Checkpoint
@@ -42,12 +49,17 @@ class PreparedPolicy:
     precisions: tuple[Precision, ...]
     original: tuple[Tensor, ...]
     merge: MergeReport | None
-    depth: DepthReport | None
+    prune: PruneReport | None
+    stopwatch: Stopwatch | None
+    beyond_budget: bool
 
 
 @torch.no_grad()
-def prepare(request: ExportRequest, progress: StageProgress) -> PreparedPolicy:
-    """Load the checkpoint, apply the adapter, remove layers: the policy as it will be exported."""
+def prepare(request: ExportRequest, progress: StageProgress, ending: ExitStack) -> PreparedPolicy:
+    """Load the checkpoint, apply the adapter, prune: the policy as it will be exported.
+
+    ending: closes, with the export, what it needs for a while.
+    """
     with progress.stage("load checkpoint"):
         whole = None if request.adapter is None else request.adapter.policy
         checkpoint = read(request.checkpoint, request.half, whole)
@@ -57,23 +69,18 @@ def prepare(request: ExportRequest, progress: StageProgress) -> PreparedPolicy:
     precisions = request.wanted(is_large(model))
     with float32(model, checkpoint.weights.original):
         original = _answers(model, observations.held_out, interface.flow_steps, progress)
-    merged = depth = None
+    merged = pruned = stopwatch = None
     if request.adapter is not None:
         merged = _merge(request, request.adapter, checkpoint, observations, progress)
     if request.trt is not None:
         check_tensorrt(model)
-    if request.depth is not None:
-        with progress.stage(f"remove layers ({request.depth})"):
-            model, depth = prune_depth(
-                model,
-                request.depth,
-                observations.calibration,
-                observations.held_out,
-                interface.flow_steps,
-                interface.action,
-                checkpoint.family,
-            )
-    return PreparedPolicy(checkpoint, model, observations, precisions, original, merged, depth)
+    if request.prune:
+        stopwatch = ending.enter_context(_stopwatch(request, checkpoint, observations, precisions, progress))
+        model, pruned = _prune(request, checkpoint, observations, stopwatch, progress)
+    beyond = merged is not None and not merged.within_budget
+    if pruned is not None and request.prune_budget is not None:
+        beyond = beyond or not within(pruned.errors, request.prune_budget)
+    return PreparedPolicy(checkpoint, model, observations, precisions, original, merged, pruned, stopwatch, beyond)
 
 
 def _merge(
@@ -101,10 +108,66 @@ def _merge(
     return report
 
 
+def _stopwatch(
+    request: ExportRequest,
+    checkpoint: Checkpoint,
+    observations: Observations,
+    precisions: Sequence[Precision],
+    progress: StageProgress,
+) -> Stopwatch:
+    """Of the first precision that the bundle will have, int8 aside, whose graphs are made of fp32 ones."""
+    if request.save_pruned is not None:
+        check_place(checkpoint, checkpoint.model, request.save_pruned)
+    directory = request.output.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    precision: Precision = next((precision for precision in precisions if precision != "int8"), "fp32")
+    flow_steps = checkpoint.interface.flow_steps
+    with progress.stage("graphs before pruning", 2) as advance:
+        return Stopwatch(checkpoint.model, observations.held_out[0], flow_steps, precision, directory, advance)
+
+
+def _prune(
+    request: ExportRequest,
+    checkpoint: Checkpoint,
+    observations: Observations,
+    stopwatch: Stopwatch,
+    progress: StageProgress,
+) -> tuple[FlowModel, PruneReport]:
+    family, interface, output = checkpoint.family, checkpoint.interface, request.output
+    cut = read_structure(checkpoint.root)
+    pruning = Pruning(
+        steps=request.prune,
+        base=None if request.base is None else open_base(request.base, family),
+        outer=None if cut is None else cut.structure,
+        state=output.with_name(f"{output.name}.search.json"),
+        identity=_identity(request, checkpoint, observations),
+        stopwatch=stopwatch,
+    )
+    model, structure, report = prune(checkpoint.model, pruning, observations, interface, family, progress)
+    if request.prune_budget is not None and not request.force:
+        flag = f"--prune {','.join(report.steps)}"
+        check_error_budget(flag, report.errors, request.prune_budget, "prune less")
+    if request.save_pruned is not None:
+        with progress.stage("write pruned checkpoint"):
+            write_pruned_checkpoint(checkpoint, model, structure, request.save_pruned)
+    return model, report
+
+
+def _identity(request: ExportRequest, checkpoint: Checkpoint, observations: Observations) -> str:
+    """What the measurements of a search depend on, its target left out."""
+    parts = [checkpoint.sha256, observations.source]
+    if request.adapter is not None:
+        parts += [sha256(request.adapter.path), request.merge, f"{request.budget:g}"]
+    if request.base is not None:
+        parts.append(str(request.base.resolve()))
+    parts += [f"{step.measure}, {step.depth}" for step in request.prune if isinstance(step, AutoPrune)]
+    return "; ".join(parts)
+
+
 def _observations(request: ExportRequest, interface: Interface) -> Observations:
     if request.calibration is not None:
         return recorded(interface, request.calibration, request.task)
-    changes = request.adapter is not None or request.depth is not None
+    changes = request.adapter is not None or bool(request.prune)
     return synthetic(interface, DECIDING if changes else JUDGING, task=request.task)
 
 

@@ -41,19 +41,25 @@ def _stages(report: ExportReport) -> Iterator[Stage]:
                 "error_budget": merge.budget,
             },
         )
-    if report.depth is not None:
-        lost = "; ".join(report.depth.in_words())
+    if (prune := report.prune) is not None:
         yield Stage(
-            name="depth",
-            summary=f"{report.depth.step}: {lost}",
+            name="prune",
+            summary=f"{', '.join(prune.steps)}: {'; '.join(prune.in_words())}",
             measured={
-                "action_relative_error": report.depth.effect.relative_error,
-                "action_cosine": report.depth.effect.cosine,
+                "action_relative_error": prune.effect.relative_error,
+                "action_cosine": prune.effect.cosine,
+                "worst_action_error": worst(prune.errors).rms,
+                **({} if report.latency is None else {"latency_ratio": report.latency.ratio}),
             },
         )
     for parity in report.parity:
         yield Stage(
             name=f"parity {parity.precision}",
             summary=f"{parity.engine} against PyTorch float32 on {parity.samples} golden samples",
-            measured={"prefix": parity.prefix, "step": parity.step, "chunk": parity.chunk},
+            measured={
+                "prefix": parity.prefix,
+                "step": parity.step,
+                "chunk": parity.chunk,
+                **({} if parity.guided is None else {"guided": parity.guided}),
+            },
         )

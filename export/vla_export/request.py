@@ -12,7 +12,7 @@ from vla_export.adapters.adapter import Adapter
 from vla_export.adapters.merge import MergeMode
 from vla_export.adapters.reading import FORMS, find_adapter, read_adapter
 from vla_export.error_budget import DEFAULT_BUDGET
-from vla_export.prune.spec import CkaDepth, DepthStep, GateDepth, PublishedDepth, parse_prune
+from vla_export.prune.spec import AutoPrune, DivergenceWidth, PruneStep, parse_prune
 from vla_runtime.bundle.manifest import Precision
 from vla_runtime.errors import BadInput
 
@@ -23,9 +23,12 @@ TRT: tuple[Precision, ...] = ("fp32", "fp16")  # int8 graphs are ONNX Runtime's 
 class ExportRequest:
     """One export.
 
-    budget: how far a merge may move each number of the action, RMS, as a share of its scale; with ``force`` it may move
-    them further. precisions: which graphs the bundle is to hold, None for what suits the policy's size. trt: the
-    precision an engine is wanted in, whose graphs the bundle holds too; None builds none.
+    budget: how far a merge may move each number of the action, RMS, as a share of its scale; prune_budget: the same for
+    pruning, which may move them any distance where it is None. With ``force`` both may move them further. base: the
+    model that the policy was trained from. save_pruned: where the pruned policy goes as a checkpoint. precisions: which
+    graphs the bundle is to hold, None for what suits the policy's size. trt: the precision an engine is wanted in,
+    whose graphs the bundle holds too; None builds none. guided: whether it holds the graphs of guided real-time
+    chunking.
     """
 
     checkpoint: Path
@@ -33,12 +36,16 @@ class ExportRequest:
     adapter: Adapter | None
     merge: MergeMode
     budget: float
+    prune_budget: float | None
     force: bool
-    depth: DepthStep | None
+    prune: tuple[PruneStep, ...]
+    base: Path | None
+    save_pruned: Path | None
     calibration: Path | None
     task: str | None
     precisions: tuple[Precision, ...] | None
     trt: Precision | None
+    guided: bool = False
 
     @property
     def half(self) -> bool | None:
@@ -67,10 +74,13 @@ def parse_request(
     error_budget: float | None = None,
     force: bool = False,
     prune: tuple[str, ...] = (),
+    base: Path | None = None,
+    save_pruned: Path | None = None,
     calibration: Path | None = None,
     task: str | None = None,
     precision: str | None = None,
     trt: str | None = None,
+    rtc: str | None = None,
 ) -> ExportRequest:
     """Words from the command line → a request; raises `BadInput` for what cannot be meant.
 
@@ -86,14 +96,13 @@ def parse_request(
     if task is not None and not task.strip():
         raise BadInput("--task is empty: give the text that the policy is to read")
     if merge is None:
-        for flag, given in (
-            ("--adapter", adapter),
-            ("--adapter-config", adapter_config),
-            ("--error-budget", error_budget),
-            ("--force", force or None),
-        ):
-            if given is not None:
+        for flag, file in (("--adapter", adapter), ("--adapter-config", adapter_config)):
+            if file is not None:
                 raise BadInput(f"{flag} is about merging an adapter: add --merge to apply it, or leave {flag} out")
+    if merge is None and not prune:
+        for flag, given in (("--error-budget", error_budget is not None), ("--force", force)):
+            if given:
+                raise BadInput(f"{flag} is about what --merge and --prune change: add one of them, or leave {flag} out")
     if error_budget is not None and not 0 < error_budget < inf:
         raise BadInput(f"--error-budget {error_budget:g}: expected a share above 0, such as 0.01 for a hundredth")
     found = _adapter(checkpoint, adapter, adapter_config, merge)
@@ -106,12 +115,16 @@ def parse_request(
         adapter=found,
         merge=mode,
         budget=DEFAULT_BUDGET if error_budget is None else error_budget,
+        prune_budget=error_budget,
         force=force,
-        depth=_depth(prune),
+        prune=_prune(prune, base, save_pruned),
+        base=base,
+        save_pruned=save_pruned,
         calibration=calibration,
         task=task,
         precisions=None if precision is None else tuple(_precisions(precision)),
         trt=None if trt is None else _trt(trt),
+        guided=rtc is not None and _guided(rtc, precision),
     )
 
 
@@ -139,15 +152,25 @@ def _check_folds(adapter: Adapter) -> None:
         )
 
 
-def _depth(prune: tuple[str, ...]) -> DepthStep | None:
-    steps = parse_prune(*prune) if prune else []
-    for step in steps:
-        if not isinstance(step, CkaDepth | PublishedDepth | GateDepth):
-            raise BadInput(f"--prune {step}: not available yet; layers can be removed with cka, gate or gate-kv")
-    depths = [step for step in steps if isinstance(step, CkaDepth | PublishedDepth | GateDepth)]
+def _prune(specs: tuple[str, ...], base: Path | None, save_pruned: Path | None) -> tuple[PruneStep, ...]:
+    steps = tuple(parse_prune(*specs)) if specs else ()
+    depths = [step for step in steps if not isinstance(step, DivergenceWidth)]
     if len(depths) > 1:
         raise BadInput(f"--prune {depths[0]},{depths[1]}: layers are chosen once; give one of the two")
-    return depths[0] if depths else None
+    compared = [step for step in steps if isinstance(step, DivergenceWidth | AutoPrune)]
+    for step in compared:
+        if base is None and isinstance(step, DivergenceWidth):
+            raise BadInput(
+                f"--prune {step} compares the policy with the vision-language model that it was trained from: give its "
+                "directory with --base"
+            )
+    if base is not None and not compared:
+        raise BadInput(
+            "--base is about removing channels and heads: add --prune divergence:… or auto:…, or leave it out"
+        )
+    if save_pruned is not None and not steps:
+        raise BadInput("--save-pruned is about what --prune leaves: add --prune, or leave it out")
+    return steps
 
 
 def _merge_mode(merge: str | None) -> MergeMode:
@@ -160,6 +183,19 @@ def _precisions(words: str) -> Iterator[Precision]:
         if found is None:
             raise BadInput(f"--precision {words}: {word!r} is none; expected some of {', '.join(get_args(Precision))}")
         yield found
+
+
+def _guided(word: str, precisions: str | None) -> bool:
+    if word != "guided":
+        raise BadInput(
+            f"--rtc {word}: expected guided (put CHECKPOINT before --rtc); the forms hard and identity need nothing of "
+            "the bundle"
+        )
+    if precisions is not None and "int8" in _precisions(precisions):
+        raise BadInput(
+            f"--rtc guided: no gradient flows through int8 graphs: leave int8 out of --precision {precisions}"
+        )
+    return True
 
 
 def _trt(word: str) -> Precision:

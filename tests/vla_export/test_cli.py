@@ -51,7 +51,7 @@ def test_the_readme_command_makes_a_verified_bundle(
     bundle = Bundle.open(checkpoint / "bundle")
     manifest = bundle.manifest
     assert set(manifest.graphs) == {"fp32", "fp16"}
-    assert [stage.name for stage in manifest.provenance.stages] == ["merge", "depth", "parity fp32", "parity fp16"]
+    assert [stage.name for stage in manifest.provenance.stages] == ["merge", "prune", "parity fp32", "parity fp16"]
     assert manifest.provenance.adapter == "adapters.safetensors"
     assert manifest.provenance.stages[2].measured["chunk"] < 1e-5
     assert not [path for path in checkpoint.iterdir() if path.name.startswith(".")]
@@ -69,7 +69,7 @@ def test_the_report_tells_what_each_stage_did(exported: tuple[Path, Path, int, d
     checkpoint, *_ = exported
     report = checkpoint / "bundle" / "report"
     figures = json.loads((report / "report.json").read_text(encoding="utf-8"))
-    depth = figures["depth"]["groups"][0]
+    depth = figures["prune"]["depth"]["groups"][0]
     before = {name: len(stack) for name, stack in read(checkpoint).model.stacks().items()}
     assert len(depth["removed"]) == before["language"] // 2
     assert sorted(depth["removed"] + depth["kept"]) == list(range(before["language"]))
@@ -117,7 +117,7 @@ def _prepared(checkpoint: Path, bundle: Bundle) -> tuple[object, object]:
     read_checkpoint = read(checkpoint)
     apply_exact(read_checkpoint.model, read_lora_sp(checkpoint / "adapters.safetensors"), read_checkpoint.modules)
     report = json.loads((bundle.root / "report" / "report.json").read_text(encoding="utf-8"))
-    removed = report["depth"]["groups"][0]["removed"]
+    removed = report["prune"]["depth"]["groups"][0]["removed"]
     remove_layers(read_checkpoint.model, {"language": removed, "expert": removed})
     return TorchEngine(read_checkpoint.model), read_checkpoint.interface
 
@@ -192,8 +192,8 @@ def _missing_tensor(directory: Path) -> None:
         (_nothing, [], "add --merge to apply it"),
         (_nothing, ["--adapter", "a.safetensors"], "add --merge to apply it"),
         (_nothing, ["--adapter-config", "adapters.json"], "add --merge to apply it"),
-        (_nothing, ["--error-budget", "0.1"], "add --merge to apply it"),
-        (_nothing, ["--force"], "add --merge to apply it"),
+        (_nothing, ["--error-budget", "0.1"], "add one of them, or leave"),
+        (_nothing, ["--force"], "add one of them, or leave"),
         (_nothing, ["--merge", "--error-budget", "0"], "expected a share above 0"),
         (_nothing, ["--merge", "--error-budget", "nan"], "expected a share above 0"),
         (_nothing, ["--merge", "--error-budget", "much"], "invalid float value: 'much'; see vla-export --help"),

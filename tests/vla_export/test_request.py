@@ -46,3 +46,12 @@ def test_other_precisions_are_refused_by_name(tmp_path: Path, word: str) -> None
 def test_engines_that_tensorrt_does_not_build_are_refused_by_name(tmp_path: Path, word: str) -> None:
     with pytest.raises(BadInput, match=f"--trt {word}: expected fp32 or fp16"):
         parse_request(tmp_path, trt=word)
+
+
+def test_width_comes_after_depth_in_whatever_order_they_are_asked_for(tmp_path: Path) -> None:
+    depth, width = "gate:0.5", "divergence:light"
+    one, other = (
+        parse_request(tmp_path, prune=flags, base=tmp_path).prune for flags in ((depth, width), (width, depth))
+    )
+    assert one == other
+    assert [str(step) for step in one] == [depth, width]

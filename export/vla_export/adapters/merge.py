@@ -12,7 +12,7 @@ from vla_export.adapters.action_statistics import check_action_statistics
 from vla_export.adapters.adapter import Adapter
 from vla_export.adapters.exact_merge import ExactLayer, ExactReport, merge_exact, runs
 from vla_export.adapters.static_merge import StaticLayer, StaticReport, merge_static
-from vla_export.error_budget import DEFAULT_BUDGET, ActionError, within, worst
+from vla_export.error_budget import DEFAULT_BUDGET, ActionError, in_words, within
 from vla_export.models.flow_model import FlowModel
 from vla_export.observations import Observations
 from vla_export.progress import StageProgress
@@ -74,10 +74,7 @@ class MergeReport(BaseModel):
 
     def error_in_words(self) -> str:
         """``errors`` in one line."""
-        found = worst(self.errors)
-        if found.rms == 0:
-            return "no difference"
-        return f"{found.name} is furthest off, {found.rms:.2%} of its scale (budget {self.budget:.2%})"
+        return f"{in_words(self.errors)} (budget {self.budget:.2%})"
 
 
 def merge(

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from vla_export.actions import ActionEffect, compare_actions
+from vla_export.actions import compare_actions
+from vla_export.models.blocks import Layer, MemoryLayer
 from vla_export.models.flow_model import FlowModel
-from vla_export.prune.gate import gate_gradients, sensitivities
+from vla_export.prune.base_vlm import BaseVlm
+from vla_export.prune.channels import channels
+from vla_export.prune.depth_knob import depth_knobs
 from vla_export.prune.search import Plan, SearchResult, search
-from vla_export.prune.spec import AutoPrune, DepthScore
+from vla_export.prune.spec import AutoPrune, Measure
 from vla_export.prune.structure import Structure
-from vla_export.prune.surgery import keep_memory, remove_layers
-from vla_export.prune.trace import layer_similarities
-from vla_export.prune.twin_layers import combined
+from vla_export.prune.width import check_unnarrowed
+from vla_export.prune.width_knob import WidthKnob, width_knobs
 from vla_export.sample import Sample, sample_actions
 from vla_runtime.bundle.manifest import Space
 from vla_runtime.errors import BadInput
@@ -39,84 +40,67 @@ class Knob(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class DepthKnob:
-    """Layers of coupled stacks, a notch each.
+class StackLeft(BaseModel):
+    """What is left of one stack.
 
-    order: indices in the whole policy, those to go first in front; what other knobs have removed does not count.
-    memory: whether the first stack keeps their keys and values, and the others keep their layers.
+    removed, reduced, kept: layers by index in the whole stack; the reduced ones, among the kept, have only their keys
+    and values. channels, heads: of each layer that is kept, 0 of the reduced; the ``whole`` ones before any were taken.
     """
 
-    stacks: tuple[str, ...]
-    order: tuple[int, ...]
-    memory: bool
+    model_config = ConfigDict(frozen=True)
 
-    @property
-    def notches(self) -> int:
-        return len(self.order)
-
-    def apply(self, model: FlowModel, structure: Structure, notches: int) -> Structure:
-        places = {layer.layer: n for n, layer in enumerate(structure.stacks[self.stacks[0]])}
-        indices = {places[layer] for layer in [layer for layer in self.order if layer in places][:notches]}
-        if self.memory:
-            keep_memory(model, self.stacks[0], indices)
-            return structure.remembering(self.stacks[0], indices)
-        removed = dict.fromkeys(self.stacks, indices)
-        remove_layers(model, removed)
-        return structure.without(removed)
+    stack: str
+    removed: tuple[int, ...]
+    reduced: tuple[int, ...]
+    kept: tuple[int, ...]
+    whole_channels: tuple[int, ...]
+    channels: tuple[int, ...]
+    whole_heads: tuple[int, ...]
+    heads: tuple[int, ...]
 
 
 class AutoReport(BaseModel):
-    """What the search did. step: as the user asked for it. effect: the pick's actions against those before."""
+    """What the search did.
+
+    step: as the user asked for it. measure: what its costs are fractions of. base: the name of the directory that
+    channels and heads were ranked against, None where only layers could go. stacks: what the pick leaves.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     step: str
+    measure: Measure
+    base: str | None
     search: SearchResult
-    parameters_before: int
-    parameters_after: int
-    effect: ActionEffect
+    stacks: tuple[StackLeft, ...]
+
+    def in_words(self) -> list[str]:
+        """What the stacks lost: a line for layers, for those that keep keys and values, for channels and for heads."""
+        return [line for stack in self.stacks for line in _lost(stack)]
 
 
-def depth_knobs(
+def auto_knobs(
     model: FlowModel,
-    score: DepthScore,
+    step: AutoPrune,
     samples: Sequence[Sample],
     flow_steps: int,
     numbers: int,
+    base: BaseVlm | None,
+    outer: Structure | None = None,
     actions: Sequence[Tensor] | None = None,
-) -> dict[str, DepthKnob]:
-    """Knobs for the depth of each coupled group, by name, in the order of a score of the whole policy's layers.
+) -> dict[str, Knob]:
+    """The knobs of a search, by name, in the order in which they are to be applied: depth, then, given a base, width.
 
-    By CKA and by gate a notch takes a layer out of all of them; by gate there is another knob, by gate-kv only that,
-    whose notches leave a layer of the first its keys and values. One layer always stays; by CKA it is the first.
-
-    numbers, actions: of `vla_export.prune.gate.gate_gradients`.
+    samples: what layers are scored on. numbers, actions: of `vla_export.prune.gate.gate_gradients`. outer: what the
+    policy was cut to before, None for a whole one. Raises `BadInput` for a base as
+    `vla_export.prune.width_knob.width_knobs` does, and where channels or heads are gone that the base has.
     """
-    groups = model.coupled()
-    names = [name for group in groups for name in (group[:1] if score == "gate-kv" else group)]
-    if score == "cka":
-        matrices = layer_similarities(model, names, samples, flow_steps)
-        alike = {g: combined({name: matrices[name].diagonal(1).tolist() for name in g}) for g in groups}
-        return {_layers_of(g): DepthKnob(g, _order((math.inf, *(-s for s in alike[g][1:]))), False) for g in groups}
-    gradients = gate_gradients(model, names, samples, flow_steps, numbers, actions)
-    knobs = {}
-    for group in groups:
-        if score == "gate":
-            together = sensitivities([gradients[name] for name in group])
-            knobs[_layers_of(group)] = DepthKnob(group, _order(together), memory=False)
-        own = sensitivities([gradients[group[0]]])
-        knobs[f"all but memory of {group[0]}'s layers"] = DepthKnob(group, _order(own), memory=True)
-    return knobs
-
-
-def _layers_of(group: Sequence[str]) -> str:
-    return f"layers of {' and '.join(group)}"
-
-
-def _order(scores: Sequence[float]) -> tuple[int, ...]:
-    """All indices but that of the highest score, from the lowest; of equals the earlier."""
-    return tuple(sorted(range(len(scores)), key=lambda layer: (scores[layer], layer))[:-1])
+    if base is not None and outer is not None:
+        check_unnarrowed(f"--prune {step}", base, outer)
+    width = {}
+    if base is not None:
+        width = width_knobs(model, base, absolute=False, origins=None if outer is None else outer.origins())
+    return {**depth_knobs(model, step.depth, samples, flow_steps, numbers, actions), **width}
 
 
 def prune_auto(
@@ -124,7 +108,7 @@ def prune_auto(
     step: AutoPrune,
     knobs: Mapping[str, Knob],
     cost: Callable[[FlowModel], float],
-    held_out: Sequence[Sample],
+    choosing: Sequence[Sample],
     flow_steps: int,
     action: Space,
     state: Path,
@@ -133,28 +117,25 @@ def prune_auto(
 ) -> tuple[FlowModel, Structure, AutoReport]:
     """Prune ``model``, in place, as a search over ``knobs`` picks, which are applied in their order.
 
-    cost: of a policy, in any unit. held_out: samples the error is measured on, none of which any knob decided by; it is
-    the relative error of `vla_export.actions.ActionEffect`. A plan is tried on a copy that shares every tensor it does
-    not cut. state, identity, progress: of `vla_export.prune.search.search`.
+    cost: of a policy, as a fraction of what ``model`` costs. choosing: samples the error is measured on, none of which
+    any knob decided by; it is the relative error of `vla_export.actions.ActionEffect`. The plan is chosen by them, so
+    what it does to the actions is judged on others. A plan is tried on a copy that shares every tensor it does not cut.
+    state, identity, progress: of `vla_export.prune.search.search`.
 
     Returns the model, what is left of it, and the report. Raises as `search` does.
     """
     if not knobs:
         raise BadInput(f"--prune {step}: this policy has nothing that can be pruned; leave it out")
-    before = [sample_actions(model, sample, flow_steps) for sample in held_out]
-    whole = cost(model)
-    parameters_before = _parameters(model)
-
-    def effect(pruned: FlowModel) -> ActionEffect:
-        return compare_actions(before, [sample_actions(pruned, sample, flow_steps) for sample in held_out], action)
-
-    known: dict[str, tuple[float, float]] = {}
+    units = _units(model)
+    before = [sample_actions(model, sample, flow_steps) for sample in choosing]
+    known = {_digest(Structure.of(model)): (1.0, 0.0)}
 
     def measure(plan: Plan) -> tuple[float, float]:
         copied = sharing_copy(model)
-        left = _apply(copied, knobs, plan).model_dump_json()
+        left = _digest(_apply(copied, knobs, plan))
         if left not in known:  # several plans may leave the same
-            known[left] = cost(copied) / whole, effect(copied).relative_error
+            after = [sample_actions(copied, sample, flow_steps) for sample in choosing]
+            known[left] = cost(copied), compare_actions(before, after, action).relative_error
         return known[left]
 
     found = search(
@@ -166,12 +147,26 @@ def prune_auto(
         structure,
         AutoReport(
             step=str(step),
+            measure=step.measure,
+            base=next((knob.base for knob in knobs.values() if isinstance(knob, WidthKnob)), None),
             search=found,
-            parameters_before=parameters_before,
-            parameters_after=_parameters(model),
-            effect=effect(model),
+            stacks=_left(units, model, structure),
         ),
     )
+
+
+def _lost(left: StackLeft) -> Iterator[str]:
+    if left.removed:
+        yield f"{left.stack} lost {', '.join(map(str, left.removed))}"
+    if left.reduced:
+        yield f"{left.stack} keeps only keys and values of {', '.join(map(str, left.reduced))}"
+    for units, whole, kept in (
+        ("channels", left.whole_channels, left.channels),
+        ("heads", left.whole_heads, left.heads),
+    ):
+        could = sum(n for layer, n in zip(left.kept, whole, strict=True) if layer not in left.reduced)
+        if sum(kept) < could:
+            yield f"{left.stack} keeps {sum(kept):,} of the {could:,} {units} of the layers left"
 
 
 def sharing_copy(model: FlowModel) -> FlowModel:
@@ -188,5 +183,37 @@ def _apply(model: FlowModel, knobs: Mapping[str, Knob], plan: Plan) -> Structure
     return structure
 
 
-def _parameters(model: FlowModel) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _digest(structure: Structure) -> str:
+    return hashlib.sha256(structure.model_dump_json().encode()).hexdigest()
+
+
+def _units(model: FlowModel) -> dict[str, list[tuple[int, int]]]:
+    """By stack, the channels and heads of each layer; none of one that is only keys and values."""
+    return {name: [_units_of(layer) for layer in stack] for name, stack in model.stacks().items()}
+
+
+def _units_of(layer: Layer) -> tuple[int, int]:
+    return (0, 0) if isinstance(layer, MemoryLayer) else (channels(layer.mlp), layer.attention.heads)
+
+
+def _left(
+    whole: Mapping[str, Sequence[tuple[int, int]]], model: FlowModel, structure: Structure
+) -> tuple[StackLeft, ...]:
+    """whole: `_units` before anything was taken."""
+    found = []
+    for name, units in _units(model).items():
+        layers = structure.stacks[name]
+        kept = tuple(layer.layer for layer in layers)
+        found.append(
+            StackLeft(
+                stack=name,
+                removed=tuple(n for n in range(len(whole[name])) if n not in kept),
+                reduced=tuple(layer.layer for layer in layers if layer.memory),
+                kept=kept,
+                whole_channels=tuple(whole[name][n][0] for n in kept),
+                channels=tuple(n for n, _ in units),
+                whole_heads=tuple(whole[name][n][1] for n in kept),
+                heads=tuple(n for _, n in units),
+            )
+        )
+    return tuple(found)

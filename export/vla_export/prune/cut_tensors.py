@@ -28,16 +28,6 @@ def names_before(model: FlowModel, structure: Structure) -> Callable[[str], str]
     return find
 
 
-def modules_left(modules: Mapping[str, str], model: FlowModel, structure: Structure) -> dict[str, str]:
-    """A checkpoint's ``modules`` after pruning: names as they were in training → paths in the pruned model.
-
-    What was removed is left out.
-    """
-    before = names_before(model, structure)
-    now = {before(path): path for path, _ in model.named_modules()}
-    return {theirs: now[ours] for theirs, ours in modules.items() if ours in now}
-
-
 def stored_before(weights: LoadedWeights, model: FlowModel, structure: Structure) -> Callable[[str], Tensor]:
     """By a pruned tensor's name, what a checkpoint holds for it, in its stored type.
 

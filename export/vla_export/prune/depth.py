@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from vla_export.actions import ActionEffect, compare_actions
 from vla_export.models.blocks import MemoryLayer
 from vla_export.models.flow_model import FlowModel
 from vla_export.prune.gate import gate_gradients, sensitivities
 from vla_export.prune.published import published_layers
 from vla_export.prune.spec import CkaDepth, DepthStep, GateDepth, PublishedDepth
+from vla_export.prune.structure import Structure
 from vla_export.prune.surgery import keep_memory, read_stacks, remove_layers
 from vla_export.prune.trace import layer_similarities
 from vla_export.prune.twin_layers import combined, layers_to_remove, select_twins
-from vla_export.sample import Sample, sample_actions
-from vla_runtime.bundle.manifest import Space
+from vla_export.sample import Sample
 from vla_runtime.errors import BadInput
 
 
@@ -103,15 +102,12 @@ class DepthReport(_Part):
     """What depth pruning did.
 
     step: as the user asked for it. fraction: of the layers of the stacks in ``groups``, how many were removed or
-    reduced. parameters: of the whole model. effect: actions after it against those before.
+    reduced.
     """
 
     step: str
     fraction: float
     groups: tuple[AnyDepth, ...]
-    parameters_before: int
-    parameters_after: int
-    effect: ActionEffect
 
     def in_words(self) -> list[str]:
         """What the stacks lost: a line for whole layers, a line for those that keep their keys and values."""
@@ -127,18 +123,18 @@ class DepthReport(_Part):
 
 def prune_depth(
     model: FlowModel,
+    structure: Structure,
     step: DepthStep,
     samples: Sequence[Sample],
-    held_out: Sequence[Sample],
     flow_steps: int,
-    action: Space,
+    numbers: int,
     family: str | None = None,
     actions: Sequence[Tensor] | None = None,
-) -> tuple[FlowModel, DepthReport]:
+) -> tuple[FlowModel, Structure, DepthReport]:
     """Remove the layers that ``step`` asks for, in place.
 
-    ``samples`` decide which layers go, ``held_out`` judge what that did to the actions. action: the policy's action
-    space, for errors in its units. family: whose published list is meant. actions: of `gate_gradients`, one per sample.
+    structure: what is left of the policy so far; returned with what this leaves. samples: decide which layers go.
+    numbers, actions: of `gate_gradients`. family: whose published list is meant.
 
     Coupled stacks lose one set of indices. Where the first of them is to lose more than those that read it, the rest
     of its share keep their keys and values, which go on being read. Stacks in no group are left alone unless named.
@@ -147,28 +143,21 @@ def prune_depth(
     without coupled stacks where none is named.
     """
     shares = _shares(model, step, family)
-    before = [sample_actions(model, sample, flow_steps) for sample in held_out]
-    parameters_before = _parameters(model)
     groups: Sequence[AnyDepth]
     if isinstance(step, CkaDepth):
         groups = _by_cka(model, shares, samples, flow_steps)
     elif isinstance(step, GateDepth):
-        groups = _by_gate(model, shares, samples, flow_steps, len(action.dimensions), actions)
+        groups = _by_gate(model, shares, samples, flow_steps, numbers, actions)
     else:
         groups = [_listed(share, published_layers(str(family), share.depth)) for share in shares]
     for group in groups:
         if group.reduced:
             keep_memory(model, group.stacks[0].stack, group.reduced)
-    remove_layers(model, {stack.stack: group.removed for group in groups for stack in group.stacks})
-    after = [sample_actions(model, sample, flow_steps) for sample in held_out]
-    return model, DepthReport(
-        step=str(step),
-        fraction=_fraction(groups),
-        groups=tuple(groups),
-        parameters_before=parameters_before,
-        parameters_after=_parameters(model),
-        effect=compare_actions(before, after, action),
-    )
+            structure = structure.remembering(group.stacks[0].stack, group.reduced)
+    removed = {stack.stack: group.removed for group in groups for stack in group.stacks}
+    remove_layers(model, removed)
+    report = DepthReport(step=str(step), fraction=_fraction(groups), groups=tuple(groups))
+    return model, structure.without(removed), report
 
 
 @dataclass(frozen=True)
@@ -309,7 +298,3 @@ def _others(depth: int, removed: Collection[int]) -> tuple[int, ...]:
 def _fraction(groups: Sequence[AnyDepth]) -> float:
     lost = sum(len(group.removed) * len(group.stacks) + len(group.reduced) for group in groups)
     return lost / sum((len(group.removed) + len(group.kept)) * len(group.stacks) for group in groups)
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

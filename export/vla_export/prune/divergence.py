@@ -25,6 +25,10 @@ CHANNELS, HEADS = "mlp", "heads"
 _PIECE = 1 << 22
 
 
+class FrozenModule(BadInput):
+    """Training left a module as it is in the base, so nothing of it has diverged."""
+
+
 @dataclass(frozen=True)
 class Divergence:
     """Of one type of module, ``language.mlp`` for example.
@@ -102,8 +106,8 @@ def divergence(
     of the one it reads. Rows include the bias that the base has.
 
     origins: by stack, the index in the base of each layer, for stacks that have lost some. progress: called after each
-    layer of `layers_with`. Raises `BadInput` where training did not move the module at all, and for a unit that is zero
-    in the base and so has no relative divergence.
+    layer of `layers_with`. Raises `FrozenModule` where training did not move the module at all, and `BadInput` for a
+    unit that is zero in the base and so has no relative divergence.
     """
     scores, moved, without_branch = [], False, []
     kind = module.rpartition(".")[2]
@@ -120,7 +124,7 @@ def divergence(
         if progress is not None:
             progress()
     if not moved:
-        raise BadInput(
+        raise FrozenModule(
             f"--prune divergence: {module} of the policy equals that of --base {base.stored.path}: it was frozen in "
             "training, so nothing can be ranked; name the modules that were trained, as divergence:language.mlp=0.2"
         )

@@ -83,18 +83,9 @@ def write_pruned_checkpoint(checkpoint: Checkpoint, model: FlowModel, structure:
     ``model`` holds them in half precision; one that was changed has the model's. The small files are copied as they
     are. One tensor is in memory at a time beside the model, and the directory is renamed into its place when complete.
 
-    Raises `BadInput` where ``out`` is in the way or the policy carries what the project's layout has no place for, and
-    `WorkFailed` where it cannot be written.
+    Raises `BadInput` as `check_place` does, and `WorkFailed` where it cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out} is in the way: a pruned checkpoint needs a directory of its own")
-    names = checkpoint.weights.names
-    homeless = [name for name in model.state_dict() if name not in names]
-    if homeless:
-        raise BadInput(
-            f"the policy carries an adapter ({homeless[0]}, {len(homeless)} tensors in all) that its project's layout "
-            "has no place for: write the pruned checkpoint of the policy without it"
-        )
+    check_place(checkpoint, model, out)
     outer = read_structure(checkpoint.root)
     file = StructureFile(
         family=checkpoint.family,
@@ -116,6 +107,19 @@ def write_pruned_checkpoint(checkpoint: Checkpoint, model: FlowModel, structure:
         raise WorkFailed(f"{out} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial_directory, ignore_errors=True)
+
+
+def check_place(checkpoint: Checkpoint, model: FlowModel, out: Path) -> None:
+    """Raise `BadInput` where ``out`` is in the way, or the policy has what its project's layout has no place for."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} is in the way: a pruned checkpoint needs a directory of its own")
+    names = checkpoint.weights.names
+    homeless = [name for name in model.state_dict() if name not in names]
+    if homeless:
+        raise BadInput(
+            f"the policy carries an adapter ({homeless[0]}, {len(homeless)} tensors in all) that its project's layout "
+            "has no place for: merge it with --merge static, or write the pruned checkpoint of the policy without it"
+        )
 
 
 def _layer_lists(checkpoint: Checkpoint, model: FlowModel, structure: Structure) -> dict[str, str]:

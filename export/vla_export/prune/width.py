@@ -7,20 +7,16 @@ from collections.abc import Sequence
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from vla_export.actions import ActionEffect, compare_actions
 from vla_export.models.flow_model import FlowModel
 from vla_export.progress import Advance
 from vla_export.prune.base_vlm import BaseVlm
 from vla_export.prune.channels import channels, keep_channels
-from vla_export.prune.cost import Cost, cost
 from vla_export.prune.divergence import HEADS, Divergence, check_base, divergence, layers_with
 from vla_export.prune.heads import keep_heads
 from vla_export.prune.ranking import Choice, Direction, choose
 from vla_export.prune.spec import DivergenceWidth
 from vla_export.prune.structure import Structure
 from vla_export.prune.width_targets import Target, width_targets
-from vla_export.sample import Sample, sample_actions
-from vla_runtime.bundle.manifest import Space
 from vla_runtime.errors import BadInput
 
 # Channels: a pruned width that is no multiple of the tensor cores' tile can be slower than the unpruned one.
@@ -48,7 +44,7 @@ class ModuleWidth(BaseModel):
 
 
 class WidthReport(BaseModel):
-    """What width pruning did. cost_before, cost_after: by group of modules. effect: actions after it against before.
+    """What width pruning did.
 
     base: the directory's name. multiple: what the channels of a layer were rounded up to.
     """
@@ -59,20 +55,35 @@ class WidthReport(BaseModel):
     absolute: bool
     multiple: int
     modules: tuple[ModuleWidth, ...]
-    cost_before: dict[str, Cost]
-    cost_after: dict[str, Cost]
-    effect: ActionEffect
+
+    def in_words(self) -> list[str]:
+        """What each type of module lost."""
+        return [
+            f"{module.module} lost {sum(module.units_before) - sum(module.units_after):,} of "
+            f"{sum(module.units_before):,}, {module.direction} divergence first"
+            for module in self.modules
+        ]
 
 
-def check_width(model: FlowModel, spec: DivergenceWidth, base: BaseVlm, structure: Structure) -> None:
-    """Raise `BadInput` where `prune_width` would for its spec or base, before any work; only headers are read."""
-    for stack, layers in structure.stacks.items():
+def check_width(model: FlowModel, spec: DivergenceWidth, base: BaseVlm, left: Structure | None) -> None:
+    """Raise `BadInput` where `prune_width` would for its spec or base, before any work; only headers are read.
+
+    left: what is left of the policy that was trained from the base, None for all of it.
+    """
+    if left is not None:
+        check_unnarrowed(f"--prune {spec}", base, left)
+    targets = list(width_targets(spec, model, base.family))
+    check_base(model, base, targets, None if left is None else left.origins())
+
+
+def check_unnarrowed(flag: str, base: BaseVlm, left: Structure) -> None:
+    """Raise `BadInput` where layers have lost channels or heads, and so have no counterpart in the base."""
+    for stack, layers in left.stacks.items():
         if any(layer.channels is not None or layer.heads is not None for layer in layers):
             raise BadInput(
-                f"--prune {spec}: {stack} has lost channels or heads before, so it cannot be compared with "
+                f"{flag}: {stack} has lost channels or heads before, so it cannot be compared with "
                 f"--base {base.stored.path}; prune the checkpoint it came from by more, once"
             )
-    check_base(model, base, list(width_targets(spec, model, base.family)), structure.origins())
 
 
 def comparisons(model: FlowModel, spec: DivergenceWidth, family: str) -> int:
@@ -86,38 +97,33 @@ def prune_width(
     spec: DivergenceWidth,
     base: BaseVlm,
     structure: Structure,
-    held_out: Sequence[Sample],
-    flow_steps: int,
-    action: Space,
-    multiple: int = CHANNEL_MULTIPLE,
+    outer: Structure | None = None,
     progress: Advance | None = None,
+    multiple: int = CHANNEL_MULTIPLE,
 ) -> tuple[FlowModel, Structure, WidthReport]:
     """Remove the channels and heads of ``model`` that ``spec`` asks for, in place.
 
-    The units to go are chosen by their divergence from ``base`` alone; ``held_out`` judge what that did to the actions.
-    Weights are taken as they are stored, so never within `vla_export.float32.float32`. All modules are compared before
-    any is changed.
+    The units to go are chosen by their divergence from ``base`` alone. Weights are taken as they are stored, so never
+    within `vla_export.float32.float32`. All modules are compared before any is changed.
 
-    structure: what earlier stages left of the policy; returned with what this one leaves. action: the policy's action
-    space, for errors in its units. multiple: a layer keeps a multiple of so many channels. progress: called after each
-    layer of each module that has been compared, `comparisons` times.
+    structure: what earlier stages left of the policy; returned with what this one leaves. outer: what the policy that
+    they began with was cut to before, None where it was whole. multiple: a layer keeps a multiple of so many channels.
+    progress: called after each layer of each module that has been compared, `comparisons` times.
 
     Raises BadInput where the spec names what the policy has not, the base does not fit, the policy has lost channels or
     heads before, or training froze a module.
     """
-    check_width(model, spec, base, structure)
-    targets, origins = width_targets(spec, model, base.family), structure.origins()
+    left = structure if outer is None else structure.within(outer)
+    check_width(model, spec, base, left)
+    targets, origins = width_targets(spec, model, base.family), left.origins()
     found = {module: divergence(model, base, module, spec.absolute, origins, progress) for module in targets}
-    before = [sample_actions(model, sample, flow_steps) for sample in held_out]
-    cost_before = cost(model, held_out[0], flow_steps)
     modules = []
     for module, target in targets.items():
         whole = module.endswith(f".{HEADS}")
         choice = choose(found[module].scores, target.ratio, target.direction, 1 if whole else multiple)
         modules.append(_module_width(module, target, found[module], choice))
-        structure = _recorded(structure, modules[-1], choice.kept)
+        structure = recorded(structure, module, modules[-1].units_before, choice.kept)
         keep_units(model, module, choice.kept)
-    after = [sample_actions(model, sample, flow_steps) for sample in held_out]
     return (
         model,
         structure,
@@ -126,9 +132,6 @@ def prune_width(
             absolute=spec.absolute,
             multiple=multiple,
             modules=tuple(modules),
-            cost_before=cost_before,
-            cost_after=cost(model, held_out[0], flow_steps),
-            effect=compare_actions(before, after, action),
         ),
     )
 
@@ -150,10 +153,13 @@ def keep_units(model: FlowModel, module: str, kept: Sequence[Sequence[int]]) -> 
             keep_heads(layer.attention, units, shared)
 
 
-def _recorded(structure: Structure, width: ModuleWidth, kept: Sequence[Sequence[int]]) -> Structure:
-    stack, _, kind = width.module.rpartition(".")
-    for layer, units in enumerate(kept):
-        if len(units) < width.units_before[layer]:
+def recorded(
+    structure: Structure, module: str, units_before: Sequence[int], kept: Sequence[Sequence[int]]
+) -> Structure:
+    """After `keep_units` of the same units, of a stack whose layers had ``units_before`` of them."""
+    stack, _, kind = module.rpartition(".")
+    for layer, (before, units) in enumerate(zip(units_before, kept, strict=True)):
+        if len(units) < before:
             record = structure.with_heads if kind == HEADS else structure.with_channels
             structure = record(stack, layer, units)
     return structure

@@ -48,6 +48,11 @@ _BASIS = {
 }
 
 
+def directions(model: FlowModel) -> dict[str, Direction]:
+    """Which units go first, by module, as ``language.mlp``, of those that may be pruned and that a policy has."""
+    return {module: published.direction for module, published in _PI05.items() if layers_with(model, module)}
+
+
 def width_targets(spec: DivergenceWidth, model: FlowModel, family: str) -> dict[str, Target]:
     """What a spec removes from a policy, by module, as ``language.mlp``; projector and action expert are never pruned.
 
@@ -56,14 +61,14 @@ def width_targets(spec: DivergenceWidth, model: FlowModel, family: str) -> dict[
     """
     if family not in _BASIS:
         raise BadInput(f"--prune {spec}: no direction is known for a {family} policy; known: {', '.join(_BASIS)}")
-    there = [module for module in _PI05 if layers_with(model, module)]
+    there = directions(model)
     if not there:
         raise BadInput(f"--prune {spec}: this policy has no channels and no heads that may be removed; leave it out")
-    ratios = _asked(spec, there)
+    ratios = _asked(spec, list(there))
     for module in ratios:
         if module not in there:
             raise BadInput(f"--prune {spec}: this policy has no {module} to prune; expected {', '.join(there)}")
-    return {module: Target(ratio, _PI05[module].direction, _BASIS[family]) for module, ratio in ratios.items()}
+    return {module: Target(ratio, there[module], _BASIS[family]) for module, ratio in ratios.items()}
 
 
 def _asked(spec: DivergenceWidth, there: list[str]) -> Mapping[str, float]:

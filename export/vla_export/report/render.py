@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from vla_export.prune.depth import DepthReport, stack_names
 from vla_export.report.effect import effect_in_words, effect_table
 from vla_export.report.merge_sections import merge_sections
-from vla_export.report.pictures import draw_cka, draw_effect, draw_sensitivities, draw_similarities
+from vla_export.report.pictures import draw_effect
+from vla_export.report.prune_sections import prune_sections
 from vla_export.report.report import ExportReport
 from vla_runtime.report.page import write_page
 from vla_runtime.report.section import Picture, Section, Table
@@ -32,8 +32,8 @@ def _sections(report: ExportReport) -> Iterator[Section]:
     yield _summary(report)
     if report.merge is not None:
         yield from merge_sections(report.merge)
-    if report.depth is not None:
-        yield _depth(report.depth)
+    if report.prune is not None and report.latency is not None:
+        yield from prune_sections(report.prune, report.latency)
     yield _graphs(report)
     yield Section(
         "Tensors left out",
@@ -50,11 +50,6 @@ def _summary(report: ExportReport) -> Section:
             "Every figure below was measured on synthetic observations, which look like no real scene, and layers were "
             "chosen on them. Capture real ones with vla-calibrate capture and pass --calibration before trusting them."
         )
-    if report.depth is not None:
-        warnings.append(
-            "Removing layers changes the policy. The published success rates after depth reduction were reached after "
-            "finetuning; this bundle was not finetuned."
-        )
     return Section(
         "The exported policy against the checkpoint",
         (
@@ -68,38 +63,6 @@ def _summary(report: ExportReport) -> Section:
     )
 
 
-def _depth(depth: DepthReport) -> Section:
-    pictures: list[Picture] = []
-    rows = []
-    for n, group in enumerate(depth.groups):
-        names = " and ".join(stack_names(group))
-        if group.method == "cka":
-            pictures.append(Picture(f"cka_{n}.png", f"CKA of the layers of {names}", partial(draw_cka, group)))
-            changes = f"What each layer of {names} changes"
-            pictures.append(Picture(f"similarity_{n}.png", changes, partial(draw_similarities, group)))
-        if group.method == "gate":
-            caption = f"How much the {group.target} actions follow each layer of {names}"
-            pictures.append(Picture(f"sensitivity_{n}.png", caption, partial(draw_sensitivities, group)))
-        threshold = f"{group.threshold:.4f}" if group.method == "cka" else ""
-        rows.append((names, *map(_listed, (group.removed, group.reduced, group.kept)), threshold))
-    return Section(
-        "Depth",
-        (
-            f"{depth.step}. Parameters: {depth.parameters_before:,} before, {depth.parameters_after:,} now.",
-            f"What removing these layers does to the actions. {effect_in_words(depth.effect)}",
-        ),
-        tables=(
-            Table(("stacks", "removed", "keys and values only", "kept", "CKA threshold"), tuple(rows)),
-            effect_table(depth.effect),
-        ),
-        pictures=tuple(pictures),
-    )
-
-
-def _listed(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers))
-
-
 def _graphs(report: ExportReport) -> Section:
     files = tuple((graph.name, f"{graph.nodes:,}", f"{graph.bytes / 1e6:.1f} MB") for graph in report.graphs)
     parity = tuple(
@@ -109,6 +72,7 @@ def _graphs(report: ExportReport) -> Section:
             f"{p.prefix:.1e}",
             f"{p.step:.1e}",
             f"{p.chunk:.1e}",
+            "no graph" if p.guided is None else f"{p.guided:.1e}",
             f"{p.gate:.0e}",
             f"{p.effect.worst_relative_error:.1e}",
         )
@@ -119,6 +83,8 @@ def _graphs(report: ExportReport) -> Section:
         ("Errors relative to PyTorch in float32, on golden samples with fixed noise; the last column: all held-out.",),
         tables=(
             Table(("graph", "nodes", "size"), files),
-            Table(("precision", "engine", "prefix", "one step", "actions", "limit", "worst held-out"), parity),
+            Table(
+                ("precision", "engine", "prefix", "one step", "actions", "steering", "limit", "worst held-out"), parity
+            ),
         ),
     )

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from vla_export.actions import ActionEffect
 from vla_export.adapters.merge import MergeReport
-from vla_export.prune.depth import DepthReport
+from vla_export.prune.latency import LatencyReport
+from vla_export.prune.prune import PruneReport
 from vla_runtime.bundle.manifest import Precision
 
 
@@ -44,12 +45,14 @@ class ParityReport(_Part):
     prefix: float
     step: float
     chunk: float
+    guided: float | None
     gate: float
     effect: ActionEffect
 
 
 class ExportReport(_Part):
-    """merge, depth: None where the stage was not asked for. overall: the bundle's policy against the checkpoint's."""
+    """merge, prune: None where the stage was not asked for. latency: before and after pruning. overall: the
+    bundle's policy against the checkpoint's."""
 
     checkpoint: str
     family: str
@@ -57,7 +60,8 @@ class ExportReport(_Part):
     measured_on: MeasuredOn
     ignored_tensors: dict[str, str]
     merge: MergeReport | None
-    depth: DepthReport | None
+    prune: PruneReport | None
+    latency: LatencyReport | None
     overall: ActionEffect
     graphs: tuple[GraphFile, ...]
     parity: tuple[ParityReport, ...]

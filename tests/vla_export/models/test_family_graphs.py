@@ -14,6 +14,7 @@ from vla_export.graph.onnx_export import export_graphs
 from vla_export.graph.precision import half, half_parameters
 from vla_export.prune.depth import prune_depth
 from vla_export.prune.spec import CkaDepth
+from vla_export.prune.structure import Structure
 from vla_export.sample import Sample, sample_actions
 from vla_runtime.bundle.bundle import Bundle
 from vla_runtime.bundle.golden import read_golden, write_golden
@@ -117,7 +118,7 @@ def test_half_precision_stays_close_and_leaves_the_edges_alone(family: str) -> N
 def test_half_of_the_layers_can_be_removed(family: str) -> None:
     model, samples = FAMILIES[family](), random_samples(family, 2)
     kinds = [layer.kind for layer in model.stacks()["expert"]]
-    model, report = prune_depth(model, CkaDepth(0.5), samples, samples, 2, _space(9))
+    model, _, report = prune_depth(model, Structure.of(model), CkaDepth(0.5), samples, 2, 9)
     (group,) = report.groups
     assert [stack.stack for stack in group.stacks] == ["language", "expert"]
     assert [layer.kind for layer in model.stacks()["expert"]] == [kinds[n] for n in group.kept]

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from tests.toy_policy import ACTION, DEPTH, FLOW_STEPS, toy_policy, toy_samples
+from tests.vla_export.prune.toy_bases import moved, vlm_tensors, write_base
 from vla_export.models.blocks import GatedMLP, MemoryLayer
 from vla_export.models.flow_model import FlowModel
 from vla_export.models.pi0 import Pi0
-from vla_export.prune.auto import DepthKnob, depth_knobs, prune_auto, sharing_copy
+from vla_export.prune.auto import AutoReport, Knob, auto_knobs, prune_auto, sharing_copy
+from vla_export.prune.base_vlm import open_base
 from vla_export.prune.channels import channels, keep_channels
+from vla_export.prune.depth_knob import depth_knobs
 from vla_export.prune.spec import AutoPrune, DepthScore
 from vla_export.prune.structure import Structure, apply_structure
 from vla_export.prune.surgery import remove_layers
@@ -37,7 +40,11 @@ class LastChannels:
 
 
 def weights(model: FlowModel) -> float:
-    return float(sum(p.numel() for stack in model.stacks().values() for p in stack.parameters()))
+    """Of all stacks, as a fraction of the toy policy's."""
+    ours, whole = (
+        sum(p.numel() for stack in m.stacks().values() for p in stack.parameters()) for m in (model, toy_policy())
+    )
+    return ours / whole
 
 
 def planted() -> Pi0:
@@ -57,57 +64,78 @@ def planted() -> Pi0:
 @pytest.mark.parametrize(
     ("score", "beside"),
     # By gate the last language layer, whose output nobody reads, may become memory, which costs nothing either.
-    [("cka", {"channels": 1}), ("gate", {"all but memory of language's layers": 1})],
+    [("cka", {"channels": 1}), ("gate", {"layers of language to keys and values": 1})],
 )
 def test_what_does_nothing_goes_and_the_structure_says_so(
     score: DepthScore, beside: dict[str, int], tmp_path: Path
 ) -> None:
     model, samples = planted(), toy_samples(4)
     whole = sharing_copy(model)
-    knobs = {**depth_knobs(model, score, samples[:2], FLOW_STEPS, 7), "channels": LastChannels()}
+    knobs: dict[str, Knob] = {**depth_knobs(model, score, samples[:2], FLOW_STEPS, 7), "channels": LastChannels()}
     step = AutoPrune(0.65, "flops", score)
     pruned, structure, report = prune_auto(
         model, step, knobs, weights, samples[2:], FLOW_STEPS, ACTION, tmp_path / "state.json", "planted"
     )
     pick = {knob: notches for knob, notches in report.search.pick.plan.items() if notches}
     assert pick == {"layers of language and expert": 2, **beside}
-    assert report.effect.relative_error < 1e-5
-    assert report.step == f"auto:flops=0.65,depth={score}"
-    assert weights(pruned) / weights(whole) == pytest.approx(report.search.pick.cost)
-    assert report.parameters_before - report.parameters_after == weights(whole) - weights(pruned)
+    assert report.search.pick.error < 1e-5
+    assert (report.step, report.measure, report.base) == (f"auto:flops=0.65,depth={score}", "flops", None)
+    assert weights(pruned) == pytest.approx(report.search.pick.cost)
     assert structure.origins() == {"vision": (0, 1), "language": (0, 2, 3, 5), "expert": (0, 2, 3, 5)}
 
+    answers = sample_actions(pruned, samples[0], FLOW_STEPS)
     apply_structure(whole, structure, "structure")
-    assert torch.equal(sample_actions(whole, samples[0], 2), sample_actions(pruned, samples[0], 2))
+    assert torch.equal(sample_actions(whole, samples[0], FLOW_STEPS), answers)
+    assert report.in_words()[0] == "language lost 1, 4"
+    assert AutoReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_layers_can_keep_their_memory(tmp_path: Path) -> None:
-    model, samples = planted(), toy_samples(3)
-    knobs = depth_knobs(model, "gate-kv", samples[:2], FLOW_STEPS, 7)
-    (knob,) = knobs.values()
-    assert knob.order[:3] == (1, 4, 5)  # nobody reads what leaves the last
-    assert knob.notches == DEPTH - 1
-    step = AutoPrune(0.75, "flops", "gate-kv")
+def test_the_report_says_what_is_left(tmp_path: Path) -> None:
+    model, samples = planted(), toy_samples(4)
+    knobs: dict[str, Knob] = {**depth_knobs(model, "gate-kv", samples[:2], FLOW_STEPS, 7), "channels": LastChannels()}
+    step = AutoPrune(0.7, "flops", "gate-kv")
+    pruned, _, report = prune_auto(
+        model, step, knobs, weights, samples[2:], FLOW_STEPS, ACTION, tmp_path / "state.json", "planted"
+    )
+    vision, language, expert = report.stacks
+    assert (vision.stack, vision.removed, vision.reduced, vision.kept) == ("vision", (), (), (0, 1))
+    assert (vision.channels, vision.heads) == (vision.whole_channels, vision.whole_heads) == ((24, 24), (2, 2))
+    assert (expert.stack, expert.kept, expert.channels) == ("expert", tuple(range(DEPTH)), (24,) * DEPTH)
+    assert language.kept == tuple(range(DEPTH))
+    assert set(language.reduced) >= {1, 4, 5}  # which do nothing, or which nobody reads
+    assert language.whole_channels == (32,) * DEPTH
+    for n, layer in enumerate(pruned.stacks()["language"]):
+        reduced = isinstance(layer, MemoryLayer)
+        assert reduced == (n in language.reduced)
+        assert language.channels[n] == (0 if reduced else channels(layer.mlp))
+        assert language.heads[n] == (0 if reduced else 2)
+    assert sum(language.channels) < 32 * (DEPTH - len(language.reduced))
+    listed, whole = ", ".join(map(str, language.reduced)), 32 * (DEPTH - len(language.reduced))
+    assert report.in_words() == [
+        f"language keeps only keys and values of {listed}",
+        f"language keeps {sum(language.channels)} of the {whole} channels of the layers left",
+    ]
+
+
+def test_a_base_gives_knobs_for_width_after_those_for_depth(tmp_path: Path) -> None:
+    model, samples = toy_policy(), toy_samples(4)
+    base = open_base(write_base(tmp_path / "paligemma", moved(vlm_tensors(model, "pi0"), 0.1)), "pi0")
+    step = AutoPrune(0.7, "flops", "gate")
+    knobs = auto_knobs(model, step, samples[:2], FLOW_STEPS, 7, base)
+    alone = auto_knobs(model, step, samples[:2], FLOW_STEPS, 7, None)
+    assert list(knobs) == [
+        *("layers of language and expert", "layers of language to keys and values"),
+        *("tenths of vision.mlp", "tenths of vision.heads", "tenths of language.mlp", "tenths of language.heads"),
+    ]
+    assert alone == {name: knobs[name] for name in list(knobs)[:2]}
+    whole = sharing_copy(model)
     pruned, structure, report = prune_auto(
         model, step, knobs, weights, samples[2:], FLOW_STEPS, ACTION, tmp_path / "state.json", "planted"
     )
-    assert report.effect.relative_error < 1e-6
-    reduced = [n for n, layer in enumerate(structure.stacks["language"]) if layer.memory]
-    assert reduced == [n for n, layer in enumerate(pruned.stacks()["language"]) if isinstance(layer, MemoryLayer)]
-    assert len(pruned.stacks()["expert"]) == DEPTH
-
-
-def test_by_cka_the_first_layer_stays() -> None:
-    (knob,) = depth_knobs(toy_policy(), "cka", toy_samples(2), FLOW_STEPS, 7).values()
-    assert sorted(knob.order) == list(range(1, DEPTH))
-
-
-def test_a_knob_counts_in_the_whole_policys_layers() -> None:
-    model = toy_policy()
-    remove_layers(model, {"language": {0, 2}, "expert": {0, 2}})
-    structure = Structure.of(toy_policy()).without({"language": {0, 2}, "expert": {0, 2}})
-    structure = DepthKnob(("language", "expert"), (3, 1), memory=False).apply(model, structure, 1)
-    assert structure.origins()["language"] == (1, 4, 5)
+    assert report.base == "paligemma"
+    assert weights(pruned) <= 0.7 * weights(whole)
+    apply_structure(whole, structure, "structure")
+    assert torch.equal(sample_actions(whole, samples[0], 2), sample_actions(pruned, samples[0], 2))
 
 
 def test_a_copy_shares_every_tensor_and_no_module() -> None:

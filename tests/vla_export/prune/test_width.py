@@ -9,15 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.toy_policy import ACTION, FLOW_STEPS, toy_policy, toy_samples
+from tests.toy_policy import FLOW_STEPS, toy_policy, toy_samples
 from tests.vla_export.adapters.routed_toys import route
-from tests.vla_export.models.tiny_families import random_samples, relative_error, smolvla
+from tests.vla_export.models.tiny_families import relative_error, smolvla
 from tests.vla_export.prune.toy_bases import moved, vlm_tensors, write_base
-from vla_export.actions import compare_actions
 from vla_export.models.flow_model import FlowModel
 from vla_export.prune.base_vlm import BaseVlm, open_base
 from vla_export.prune.channels import channels
-from vla_export.prune.cost import total
 from vla_export.prune.divergence import divergence
 from vla_export.prune.ranking import choose
 from vla_export.prune.spec import DivergenceWidth
@@ -68,7 +66,7 @@ def pruned(
     base: BaseVlm, spec: DivergenceWidth, model: FlowModel | None = None, multiple: int = 1
 ) -> tuple[FlowModel, Structure, WidthReport]:
     model = toy_policy() if model is None else model
-    return prune_width(model, spec, base, Structure.of(model), toy_samples(2, 1), FLOW_STEPS, ACTION, multiple)
+    return prune_width(model, spec, base, Structure.of(model), multiple=multiple)
 
 
 def test_what_diverged_most_is_what_goes(tmp_path: Path) -> None:
@@ -110,8 +108,6 @@ def test_the_other_end_of_the_ranking_is_what_did_not_move(tmp_path: Path) -> No
 
 
 def test_the_report_says_what_it_did(tmp_path: Path) -> None:
-    samples = toy_samples(2, 1)
-    before = [sample_actions(toy_policy(), sample, FLOW_STEPS) for sample in samples]
     base = planted(tmp_path / "paligemma", toy_policy(), PLANTED)
     model, structure, report = pruned(base, LIGHT, multiple=8)
     assert (report.base, report.absolute, report.multiple) == ("paligemma", False, 8)
@@ -127,16 +123,6 @@ def test_the_report_says_what_it_did(tmp_path: Path) -> None:
         assert width.direction == "highest"
         if width.module.endswith("mlp"):
             assert all(after % 8 == 0 for after in width.units_after)
-    assert report.effect == compare_actions(before, [sample_actions(model, s, FLOW_STEPS) for s in samples], ACTION)
-    assert report.effect.relative_error > 1e-3
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    assert total(report.cost_after.values()).parameters == parameters
-    assert total(report.cost_before.values()).parameters == sum(p.numel() for p in toy_policy().parameters())
-    for group, cost in report.cost_before.items():
-        if group in ("vision.mlp", "vision.attention", "language.mlp", "language.attention"):
-            assert report.cost_after[group].flops_encode < cost.flops_encode
-        else:
-            assert report.cost_after[group] == cost
     assert WidthReport.model_validate_json(report.model_dump_json()) == report
     again = toy_policy()
     apply_structure(again, structure, "the structure")
@@ -159,7 +145,7 @@ def test_layers_that_are_gone_change_no_choice(tmp_path: Path) -> None:
     structure = Structure.of(model).without(removed)
     remove_layers(model, removed)
     spec = DivergenceWidth(None, {"language.mlp": 5 / 128}, absolute=False)
-    _, left, report = prune_width(model, spec, base, structure, toy_samples(1), FLOW_STEPS, ACTION, multiple=1)
+    _, left, report = prune_width(model, spec, base, structure, multiple=1)
     assert report.modules[0].units_after == (29, 32, 30, 32)
     assert [layer.layer for layer in left.stacks["language"]] == [1, 2, 4, 5]
     assert left.stacks["language"][0].channels == tuple(n for n in range(32) if n not in (3, 4, 9))
@@ -197,13 +183,9 @@ def test_progress_is_told_once_for_each_comparison(tmp_path: Path) -> None:
     model = smolvla()
     base = open_base(write_base(tmp_path, moved(vlm_tensors(model, "smolvla"), 0.1), "smolvlm"), "smolvla")
     calls: list[int] = []
-    samples = random_samples("smolvla", 1)
-    space = ACTION.model_copy(update={"padded_to": 9})
     expected = comparisons(model, LIGHT, "smolvla")
     assert expected == 2 * 2 + 2 * 4
-    _, _, report = prune_width(
-        model, LIGHT, base, Structure.of(model), samples, 2, space, multiple=8, progress=lambda: calls.append(1)
-    )
+    _, _, report = prune_width(model, LIGHT, base, Structure.of(model), multiple=8, progress=lambda: calls.append(1))
     assert len(calls) == expected
     assert {width.basis for width in report.modules} == {"π0.5's; nothing is published for SmolVLA"}
     assert {layer.attention.kv_heads for layer in model.stacks()["language"]} == {2}
@@ -212,7 +194,7 @@ def test_progress_is_told_once_for_each_comparison(tmp_path: Path) -> None:
 def test_default_widths_are_multiples_of_the_hardware_tile(tmp_path: Path) -> None:
     base = planted(tmp_path, toy_policy(), PLANTED)
     model = toy_policy()
-    _, structure, report = prune_width(model, LIGHT, base, Structure.of(model), toy_samples(1), FLOW_STEPS, ACTION)
+    _, structure, report = prune_width(model, LIGHT, base, Structure.of(model))
     assert report.multiple == 64
     for width in report.modules:
         if width.module.endswith("mlp"):

@@ -23,13 +23,14 @@ from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer as TokenizerFile
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from vla_runtime.bundle.golden import GoldenSample, write_golden
+from vla_runtime.bundle.golden import GoldenSample, GuidedStep, write_golden
 from vla_runtime.bundle.manifest import (
     Camera,
     Dimension,
     Graphs,
     Manifest,
     Normalisation,
+    Part,
     Precision,
     Provenance,
     Space,
@@ -68,6 +69,7 @@ def write_toy_bundle(
     relative: bool = False,
     state_in_text: bool = False,
     padding: Literal["both", "left_top"] = "both",
+    guided: bool = False,
 ) -> Path:
     """Write the bundle and return its path.
 
@@ -75,6 +77,7 @@ def write_toy_bundle(
     goal: six joints in [rad] and the gripper in [m], asked for at once whatever the state; by default there is none.
     units: what the policy speaks of joints and of the gripper.
     relative: whether the joints of its actions are relative to the state; its graphs stay the same.
+    guided: whether it has a graph for guided real-time chunking.
     """
     max_tokens = MAX_TOKENS_WITH_STATE if state_in_text else MAX_TOKENS
     state = _space(units, quantity)
@@ -83,13 +86,21 @@ def write_toy_bundle(
         graphs: dict[Precision, Graphs] = {}
         for precision in precisions:
             suffix = "" if precision == "fp32" else f".{precision}"
-            graphs[precision] = Graphs(encode=f"encode{suffix}.onnx", denoise=f"denoise{suffix}.onnx")
+            graphs[precision] = Graphs(
+                encode=f"encode{suffix}.onnx",
+                denoise=f"denoise{suffix}.onnx",
+                guided=f"guided{suffix}.onnx" if guided else None,
+            )
             dtype = np.dtype(np.float16 if precision == "fp16" else np.float32)
             encode = _encode_graph(len(cameras), size, max_tokens, state_in_text, dtype)
-            denoise = _denoise_graph(len(cameras) + max_tokens + 1, horizon, ramp, goal, dtype)
-            onnx.save(encode, writer.root / graphs[precision].encode)
-            onnx.save(denoise, writer.root / graphs[precision].denoise)
-        golden = _golden(*(writer.root / file for file in _reference(graphs)), horizon, flow_steps)
+            made = {"encode": encode}
+            for step in ("denoise", "guided"):
+                made[step] = _step_graph(
+                    len(cameras) + max_tokens + 1, horizon, ramp, goal, dtype, steered=step == "guided"
+                )
+            for part, file in graphs[precision].parts().items():
+                onnx.save(made[part], writer.root / file)
+        golden = _golden({part: writer.root / file for part, file in _reference(graphs)}, horizon, flow_steps)
         write_golden(writer.root / "golden.safetensors", golden)
         writer.finish(
             lambda files: Manifest(
@@ -141,9 +152,9 @@ def _tokenizer(state_in_text: bool, max_tokens: int) -> Tokenizer:
     return Tokenizer(**common, template=template, plain_task=True, state_bins=STATE_BINS)
 
 
-def _reference(graphs: dict[Precision, Graphs]) -> tuple[str, str]:
+def _reference(graphs: dict[Precision, Graphs]) -> list[tuple[Part, str]]:
     precision: Precision = "fp32" if "fp32" in graphs else next(iter(graphs))
-    return graphs[precision].encode, graphs[precision].denoise
+    return list(graphs[precision].parts().items())
 
 
 def _write_tokenizer(path: Path) -> None:
@@ -217,10 +228,13 @@ def _encode_graph(
     )
 
 
-def _denoise_graph(
-    length: int, horizon: int, ramp: float, goal: Sequence[float] | None, dtype: np.dtype[Any]
+def _step_graph(
+    length: int, horizon: int, ramp: float, goal: Sequence[float] | None, dtype: np.dtype[Any], steered: bool
 ) -> onnx.ModelProto:
-    """Velocity (x - target) / (t + 0.01): the straight path to the target, keeping a hundredth of the noise."""
+    """Velocity (x - target) / (t + 0.01): the straight path to the target, keeping a hundredth of the noise.
+
+    Steered, by the same straight path: its end is x̂ = x - t velocity, whose Jacobian is 0.01 / (t + 0.01).
+    """
     kind = helper.np_dtype_to_tensor_dtype(dtype)
     drift = np.zeros((1, horizon, WIDTH))
     drift[0, :, :6] = np.linspace(0, ramp, horizon)[:, None] / np.array(STD[:6])
@@ -257,23 +271,51 @@ def _denoise_graph(
         helper.make_node("Add", ["t", "soft"], ["duration"]),
         helper.make_node("Div", ["way", "duration"], ["velocity"]),
         helper.make_node("Sub", ["next_t", "t"], ["dt"]),
-        helper.make_node("Mul", ["dt", "velocity"], ["change"]),
+        *(_steering() if steered else ()),
+        helper.make_node("Mul", ["dt", "steered" if steered else "velocity"], ["change"]),
         helper.make_node("Add", ["chunk", "change"], ["next_chunk"]),
     ]
+    if steered:
+        constants |= {"one": np.array(1, np.float32), "least": np.array(1e-9, np.float32)}
+    chunk, time = (TensorProto.FLOAT, (1, horizon, WIDTH)), (TensorProto.FLOAT, (1,))
+    towards = {"previous": chunk, "weights": (TensorProto.FLOAT, (1, horizon, 1)), "beta": time}
     return _model(
-        "denoise",
+        "guided" if steered else "denoise",
         nodes,
         constants,
         inputs={
-            "chunk": (TensorProto.FLOAT, (1, horizon, WIDTH)),
-            "time": (TensorProto.FLOAT, (1,)),
-            "next_time": (TensorProto.FLOAT, (1,)),
+            "chunk": chunk,
+            "time": time,
+            "next_time": time,
+            **(towards if steered else {}),
             "prefix_mask": (TensorProto.BOOL, (1, length)),
             "key_00": (kind, (1, 1, length, WIDTH)),
             "value_00": (kind, (1, 1, length, WIDTH)),
         },
         outputs={"next_chunk": (TensorProto.FLOAT, (1, horizon, WIDTH))},
     )
+
+
+def _steering() -> list[onnx.NodeProto]:
+    """velocity - min(beta, (t² + (1 - t)²) / (t (1 - t))) · 0.01 / (t + 0.01) · weights · (previous - x̂)."""
+    return [
+        helper.make_node("Mul", ["t", "velocity"], ["rest"]),
+        helper.make_node("Sub", ["chunk", "rest"], ["clean"]),
+        helper.make_node("Sub", ["previous", "clean"], ["error"]),
+        helper.make_node("Mul", ["weights", "error"], ["weighted"]),
+        helper.make_node("Div", ["soft", "duration"], ["jacobian"]),
+        helper.make_node("Mul", ["jacobian", "weighted"], ["correction"]),
+        helper.make_node("Sub", ["one", "t"], ["action_share"]),
+        helper.make_node("Mul", ["t", "t"], ["noise_square"]),
+        helper.make_node("Mul", ["action_share", "action_share"], ["action_square"]),
+        helper.make_node("Add", ["noise_square", "action_square"], ["squares"]),
+        helper.make_node("Mul", ["t", "action_share"], ["product"]),
+        helper.make_node("Max", ["product", "least"], ["both"]),
+        helper.make_node("Div", ["squares", "both"], ["unbounded"]),
+        helper.make_node("Min", ["unbounded", "beta"], ["strength"]),
+        helper.make_node("Mul", ["strength", "correction"], ["pull"]),
+        helper.make_node("Sub", ["velocity", "pull"], ["steered"]),
+    ]
 
 
 Tensors = dict[str, tuple[int, tuple[int, ...]]]
@@ -294,8 +336,9 @@ def _model(
     return model
 
 
-def _golden(encode_file: Path, denoise_file: Path, horizon: int, flow_steps: int) -> list[GoldenSample]:
-    encode, denoise = ReferenceEvaluator(onnx.load(encode_file)), ReferenceEvaluator(onnx.load(denoise_file))
+def _golden(files: dict[Part, Path], horizon: int, flow_steps: int) -> list[GoldenSample]:
+    run = {part: ReferenceEvaluator(onnx.load(file)) for part, file in files.items()}
+    encode, denoise = run["encode"], run["denoise"]
     shapes = {i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim) for i in encode.proto_.graph.input}
     max_tokens = shapes["tokens"][1]
     rng = np.random.default_rng(0)
@@ -318,8 +361,26 @@ def _golden(encode_file: Path, denoise_file: Path, horizon: int, flow_steps: int
             }
             (next_chunk,) = denoise.run(None, {"chunk": chunks[-1], **times, **prefix})
             chunks.append(np.asarray(next_chunk))
-        samples.append(GoldenSample(inputs, noise, prefix, step=chunks[1], chunk=chunks[-1]))
+        steered = _steered(run["guided"], denoise, prefix, noise, rng) if "guided" in run else None
+        samples.append(GoldenSample(inputs, noise, prefix, step=chunks[1], chunk=chunks[-1], guided=steered))
     return samples
+
+
+def _steered(
+    guided: ReferenceEvaluator,
+    denoise: ReferenceEvaluator,
+    prefix: dict[str, NDArray[Any]],
+    noise: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> GuidedStep:
+    step = {"chunk": noise, "time": np.array([0.1], np.float32), "next_time": np.array([0.05], np.float32)}
+    towards = {
+        "previous": rng.normal(size=noise.shape).astype(np.float32),
+        "weights": np.linspace(1, 0, noise.shape[1], dtype=np.float32)[None, :, None],
+        "beta": np.array([5], np.float32),
+    }
+    (free,), (next_chunk,) = denoise.run(None, step | prefix), guided.run(None, step | towards | prefix)
+    return GuidedStep(**step, **towards, free=np.asarray(free), next_chunk=np.asarray(next_chunk))
 
 
 if __name__ == "__main__":

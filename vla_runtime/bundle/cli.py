@@ -82,7 +82,10 @@ def _overview(root: Path, manifest: Manifest, size: int) -> Table:
         f"{manifest.flow_steps} flow steps",
         "task": f"at most {manifest.tokenizer.max_length} tokens"
         + (", the state among them" if manifest.tokenizer.state_bins else ""),
-        "precisions": ", ".join(manifest.graphs),
+        "precisions": ", ".join(
+            f"{precision}{'' if graphs.guided is None else ' (guided too)'}"
+            for precision, graphs in manifest.graphs.items()
+        ),
         "size": f"{size / 1e6:,.1f} MB in {len(manifest.files)} files",
         "checkpoint": f"{origin.checkpoint} ({origin.checkpoint_sha256[:16]})",
         "adapter": f"{origin.adapter} ({(origin.adapter_sha256 or '')[:16]})" if origin.adapter else "none",
@@ -140,7 +143,7 @@ def _verify(bundle: Bundle, preference: str, as_json: bool) -> int:
             raise WorkFailed(
                 f"{bundle.root}: {parity.engine} does not agree with PyTorch: relative error of the chunk "
                 f"{parity.chunk:.2e}, at most {CHUNK_ERROR[precision]:.0e} allowed; largest in {parity.prefix_worst} "
-                f"({parity.prefix:.2e})"
+                f"({parity.prefix:.2e}){'' if parity.guided is None else f'; of steering {parity.guided:.2e}'}"
             )
     if left_out:
         print(f"skipped: {', '.join(left_out)} graphs, which TensorRT does not run", file=sys.stderr)
@@ -154,7 +157,9 @@ def _parity_record(precision: Precision, parity: Parity) -> dict[str, Any]:
 
 
 def _parity_table(samples: int, results: dict[Precision, Parity]) -> Table:
-    table = Table("engine", "prefix (worst)", "first step", "chunk", "allowed", "", title_justify="left")
+    steered = any(parity.guided is not None for parity in results.values())
+    columns = ("engine", "prefix (worst)", "first step", "chunk", *(("steering",) if steered else ()), "allowed", "")
+    table = Table(*columns, title_justify="left")
     table.title = f"files intact; relative error against PyTorch, {samples} golden samples"
     for precision, parity in results.items():
         table.add_row(
@@ -162,6 +167,7 @@ def _parity_table(samples: int, results: dict[Precision, Parity]) -> Table:
             f"{parity.prefix:.2e} ({parity.prefix_worst})",
             f"{parity.step:.2e}",
             f"{parity.chunk:.2e}",
+            *(("no graph" if parity.guided is None else f"{parity.guided:.2e}",) if steered else ()),
             f"{CHUNK_ERROR[precision]:.0e}",
             Text("passes", style="green") if parity.passes(precision) else Text("FAILS", style="red"),
         )
@@ -180,7 +186,8 @@ def _build(bundle: Bundle, precision: Precision, as_json: bool) -> int:
         )
         return command.PART_SKIPPED
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
-        graphs = progress.add_task(f"building {precision} engines", total=2)
+        total = len(bundle.manifest.graphs[precision].parts()) if precision in bundle.manifest.graphs else None
+        graphs = progress.add_task(f"building {precision} engines", total=total)
         plans = tensorrt.build(bundle, precision, lambda: progress.advance(graphs))
     if as_json:
         print(json.dumps({"precision": precision, "plans": [str(plan) for plan in plans]}, indent=2))

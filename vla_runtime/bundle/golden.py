@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,24 @@ from vla_runtime.errors import BadInput
 
 
 @dataclass(frozen=True)
+class GuidedStep:
+    """One flow step that is steered towards another chunk. Tensors are those of `Manifest`.
+
+    chunk, time, next_time, previous, weights, beta: the guided graph's inputs beside the prefix.
+    free: where an unsteered step leads, next_chunk: where this one does. Shapes (1, H, A).
+    """
+
+    chunk: NDArray[Any]
+    time: NDArray[Any]
+    next_time: NDArray[Any]
+    previous: NDArray[Any]
+    weights: NDArray[Any]
+    beta: NDArray[Any]
+    free: NDArray[Any]
+    next_chunk: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class GoldenSample:
     """One observation, its fixed noise, and the reference outputs. Tensors are those of `Manifest`.
 
@@ -24,6 +42,7 @@ class GoldenSample:
     prefix: every output of encode by name.
     step: the chunk after the first Euler step. Shape (1, H, A).
     chunk: the chunk after the last, normalised and padded. Shape (1, H, A).
+    guided: one steered step, where the bundle has a graph for it.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -31,15 +50,21 @@ class GoldenSample:
     prefix: dict[str, NDArray[Any]]
     step: NDArray[Any]
     chunk: NDArray[Any]
+    guided: GuidedStep | None = None
 
 
 def write_golden(path: Path, samples: Sequence[GoldenSample]) -> None:
-    """Write samples as ``input/<n>/<name>``, ``noise/<n>``, ``prefix/<n>/<name>``, ``step/<n>``, ``chunk/<n>``."""
+    """Write samples as ``input/<n>/<name>``, ``noise/<n>``, ``prefix/<n>/<name>``, ``step/<n>``, ``chunk/<n>``.
+
+    A steered step as ``guided/<n>/<name>``.
+    """
     tensors: dict[str, NDArray[Any]] = {}
     for n, sample in enumerate(samples):
         tensors |= {f"input/{n}/{name}": tensor for name, tensor in sample.inputs.items()}
         tensors |= {f"prefix/{n}/{name}": tensor for name, tensor in sample.prefix.items()}
         tensors |= {f"noise/{n}": sample.noise, f"step/{n}": sample.step, f"chunk/{n}": sample.chunk}
+        if sample.guided is not None:
+            tensors |= {f"guided/{n}/{name}": tensor for name, tensor in vars(sample.guided).items()}
     path.write_bytes(save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}))
 
 
@@ -69,6 +94,11 @@ def _sample(path: Path, tensors: dict[str, NDArray[Any]], n: int) -> GoldenSampl
             prefix=group("prefix"),
             step=tensors[f"step/{n}"],
             chunk=tensors[f"chunk/{n}"],
+            guided=_guided(group("guided")),
         )
     except KeyError as error:
         raise BadInput(f"{path} lacks the tensor {error.args[0]}: export the bundle again") from error
+
+
+def _guided(tensors: dict[str, NDArray[Any]]) -> GuidedStep | None:
+    return GuidedStep(**{field.name: tensors[field.name] for field in fields(GuidedStep)}) if tensors else None

@@ -12,6 +12,7 @@ SCHEMA_VERSION: Literal[2] = 2
 # 0.001deg and 0.001mm are the integers that the PiPER's SDK speaks.
 Unit = Literal["rad", "deg", "0.001deg", "m", "mm", "0.001mm", "1"]
 Precision = Literal["fp32", "fp16", "int8"]
+Part = Literal["encode", "denoise", "guided"]
 
 
 def _inside_the_bundle(path: str) -> str:
@@ -128,10 +129,16 @@ class Tokenizer(_Part):
 
 
 class Graphs(_Part):
-    """The two graphs of a flow-matching policy in one precision."""
+    """The graphs of a flow-matching policy in one precision; ``guided`` is there where it was asked for."""
 
     encode: BundlePath
     denoise: BundlePath
+    guided: BundlePath | None = None
+
+    def parts(self) -> dict[Part, str]:
+        """The graphs there are, part → file, in the order they are needed."""
+        parts: dict[Part, str] = {"encode": self.encode, "denoise": self.denoise}
+        return parts if self.guided is None else {**parts, "guided": self.guided}
 
 
 class Stage(_Part):
@@ -166,6 +173,9 @@ class Manifest(_Part):
     - denoise in:  ``chunk`` (1, H, action.padded_to); ``time``, ``next_time`` (1,), from 1 (noise) to 0 (actions);
       and every output of encode under its own name
     - denoise out: ``next_chunk`` (1, H, action.padded_to), one Euler step on: chunk + (next_time - time) * velocity
+    - guided in:   every input of denoise; ``previous`` (1, H, action.padded_to), what the actions shall become, and how
+      much, ``weights`` (1, H, 1) in [0, 1]; ``beta`` (1,), the most that the gradient counts
+    - guided out:  ``next_chunk`` (1, H, action.padded_to), one Euler step on, steered (arXiv 2506.07339)
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -184,7 +194,7 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _named_files_are_listed(self) -> Manifest:
-        named = [self.golden, self.tokenizer.file, *(f for g in self.graphs.values() for f in (g.encode, g.denoise))]
+        named = [self.golden, self.tokenizer.file, *(f for g in self.graphs.values() for f in g.parts().values())]
         for file in named:
             if file not in self.files:
                 raise ValueError(f"{file} is named but has no digest in files")

@@ -37,35 +37,40 @@ _ORT_ERRORS = (
 Prefix = dict[str, ort.OrtValue]
 
 
-class OnnxRuntimeEngine:
-    """The two graphs as two sessions; the prefix stays where it was computed.
+class OnnxRuntimeGraphs:
+    """Each graph as a session; the prefix stays where it was computed.
 
     A graph's inputs and outputs may be float32 or float16: values are converted to what the graph declares.
     ``device`` is where it really computes, ``cuda`` or ``cpu``: a CUDA provider that does not load is left out.
     """
 
     def __init__(
-        self, bundle: Bundle, precision: Precision = "fp32", threads: int | None = None, optimise: bool = True
+        self,
+        encode: Path,
+        denoise: Path,
+        precision: Precision,
+        threads: int | None = None,
+        optimise: bool = True,
+        guided: Path | None = None,
     ) -> None:
-        """``threads``: how many one inference may use; by default all cores but one, which the control loop needs.
+        """A file for each graph; ``precision`` is what they are in, for the name.
+
+        ``threads``: how many one inference may use; by default all cores but one, which the control loop needs.
 
         ``optimise=False`` runs the graphs as they lie on disk, slower, with their weights mapped from there: the
         optimiser reads them all, and on a CPU keeps a float32 copy of every float16 one.
 
-        Raises `BadInput` for a precision the bundle lacks, and for graphs that ONNX Runtime cannot load or that are
-        not the ones the manifest describes.
+        Raises `BadInput` for graphs that ONNX Runtime cannot load.
         """
-        graphs = bundle.manifest.graphs
-        if precision not in graphs:
-            raise BadInput(f"{bundle.root} has no {precision} graphs, it has {', '.join(graphs)}: export it with them")
-        self._encode = _session(bundle.path(graphs[precision].encode), threads, optimise)
-        self._denoise = _session(bundle.path(graphs[precision].denoise), threads, optimise)
+        self._encode = _session(encode, threads, optimise)
+        self._denoise = _session(denoise, threads, optimise)
+        self._guided = None if guided is None else _session(guided, threads, optimise)
         self.device = "cuda" if self._encode.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
         self._name = f"onnxruntime {self.device.upper()} {precision}"
         self._encode_types = _input_types(self._encode)
         self._denoise_types = _input_types(self._denoise)
+        self._guided_types = {} if self._guided is None else _input_types(self._guided)
         self._prefix_names = [output.name for output in self._encode.get_outputs()]
-        self._check_contract(bundle)
 
     @property
     def name(self) -> str:
@@ -84,12 +89,41 @@ class OnnxRuntimeEngine:
 
     def denoise(self, chunk: NDArray[np.float32], time: float, next_time: float, prefix: Prefix) -> NDArray[np.float32]:
         step = {"chunk": chunk, "time": np.array([time]), "next_time": np.array([next_time])}
-        values = prefix | {name: _host_value(array, self._denoise_types[name]) for name, array in step.items()}
-        binding = self._denoise.io_binding()
-        for name in self._denoise_types:
+        return self._step(self._denoise, self._denoise_types, step, prefix)
+
+    @property
+    def can_guide(self) -> bool:
+        return self._guided is not None
+
+    def guided(
+        self,
+        chunk: NDArray[np.float32],
+        time: float,
+        next_time: float,
+        prefix: Prefix,
+        previous: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        beta: float,
+    ) -> NDArray[np.float32]:
+        if self._guided is None:
+            raise BadInput(f"{self._name} has no guided graph: export the bundle with --rtc")
+        step = {"chunk": chunk, "time": np.array([time]), "next_time": np.array([next_time])}
+        towards = {"previous": previous, "weights": weights, "beta": np.array([beta])}
+        return self._step(self._guided, self._guided_types, step | towards, prefix)
+
+    def _step(
+        self,
+        session: ort.InferenceSession,
+        types: Mapping[str, type[np.generic]],
+        step: Mapping[str, NDArray[Any]],
+        prefix: Prefix,
+    ) -> NDArray[np.float32]:
+        values = prefix | {name: _host_value(array, types[name]) for name, array in step.items()}
+        binding = session.io_binding()
+        for name in types:
             binding.bind_ortvalue_input(name, values[name])
         binding.bind_output("next_chunk", "cpu")
-        self._run(self._denoise, binding)
+        self._run(session, binding)
         next_chunk: NDArray[Any] = binding.get_outputs()[0].numpy()
         return next_chunk.astype(np.float32, copy=False)
 
@@ -102,14 +136,35 @@ class OnnxRuntimeEngine:
         except _ORT_ERRORS as error:
             raise WorkFailed(f"{self._name}: inference failed: {error}") from error
 
+
+class OnnxRuntimeEngine(OnnxRuntimeGraphs):
+    """A bundle's graphs, checked against its manifest."""
+
+    def __init__(
+        self, bundle: Bundle, precision: Precision = "fp32", threads: int | None = None, optimise: bool = True
+    ) -> None:
+        """``threads`` and ``optimise`` are those of `OnnxRuntimeGraphs`.
+
+        Raises `BadInput` for a precision the bundle lacks, and for graphs that ONNX Runtime cannot load or that are
+        not the ones the manifest describes.
+        """
+        graphs = bundle.manifest.graphs
+        if precision not in graphs:
+            raise BadInput(f"{bundle.root} has no {precision} graphs, it has {', '.join(graphs)}: export it with them")
+        paths = {part: bundle.path(graph) for part, graph in graphs[precision].parts().items()}
+        guided = paths.get("guided")
+        super().__init__(paths["encode"], paths["denoise"], precision, threads, optimise, guided)
+        self._check_contract(bundle)
+
     def _check_contract(self, bundle: Bundle) -> None:
         """Refuse graphs whose tensors are not those the manifest promises, before the arm depends on them."""
         manifest = bundle.manifest
         chunk = [1, manifest.horizon, manifest.action.padded_to]
         prefix = _shapes(self._encode.get_outputs())
+        step = {"chunk": chunk, "time": [1], "next_time": [1], **prefix}
         expected = {
             "encode": {name: list(shape) for name, shape in manifest.encode_inputs().items()},
-            "denoise": {"chunk": chunk, "time": [1], "next_time": [1], **prefix},
+            "denoise": step,
             "denoise's result": {"next_chunk": chunk},
         }
         found = {
@@ -117,6 +172,16 @@ class OnnxRuntimeEngine:
             "denoise": _shapes(self._denoise.get_inputs()),
             "denoise's result": _shapes(self._denoise.get_outputs()),
         }
+        if self._guided is not None:
+            weights = [1, manifest.horizon, 1]
+            expected |= {
+                "guided": {**step, "previous": chunk, "weights": weights, "beta": [1]},
+                "guided's result": {"next_chunk": chunk},
+            }
+            found |= {
+                "guided": _shapes(self._guided.get_inputs()),
+                "guided's result": _shapes(self._guided.get_outputs()),
+            }
         for graph, shapes in expected.items():
             for name in sorted(shapes.keys() | found[graph].keys()):
                 if shapes.get(name) != found[graph].get(name):

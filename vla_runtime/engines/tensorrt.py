@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_runtime.bundle.bundle import Bundle
-from vla_runtime.bundle.manifest import Precision
+from vla_runtime.bundle.manifest import Part, Precision
 from vla_runtime.engines import cuda
 from vla_runtime.engines.tensorrt_build import Library, Log, available, build, can_run, find_library
-from vla_runtime.engines.tensorrt_types import Part, TensorType, check_handover, check_tensors, engine_tensors
+from vla_runtime.engines.tensorrt_types import TensorType, check_handover, check_tensors, engine_tensors
 from vla_runtime.errors import BadInput, WorkFailed
 
 __all__ = ["Prefix", "TensorRTEngine", "available", "build", "can_run"]
@@ -33,14 +33,15 @@ class Prefix:
 
 
 class TensorRTEngine:
-    """The two graphs as two execution contexts on one stream.
+    """Each graph as an execution context, all on one stream.
 
-    Device memory is taken once. The outputs of encode are the inputs of denoise: of a prefix nothing is copied, and
-    a flow step copies only the chunk and its times. Each call synchronises the stream once, at its end.
+    Device memory is taken once. The outputs of encode are the inputs of a step: of a prefix nothing is copied, and
+    a flow step copies only the chunk, its times and what it is steered by. Each call synchronises the stream once, at
+    its end.
     """
 
     def __init__(self, bundle: Bundle, precision: Precision = "fp32") -> None:
-        """Load both plans, building them first where the cache has none.
+        """Load the plans, building them first where the cache has none.
 
         Raises `WorkFailed` where engines cannot run (`can_run` says why) and for what `build` raises.
         """
@@ -49,20 +50,23 @@ class TensorRTEngine:
         library = find_library()
         assert isinstance(library, Library)
         plans = build(bundle, precision)
+        parts = bundle.manifest.graphs[precision].parts()
         self._cuda = cuda.Driver()
         self._name = f"{library.title} {self._cuda.device_name} {precision}"
         self._log = Log(library)
-        self._encode = _Graph(library, self._log, plans[0])
-        self._denoise = _Graph(library, self._log, plans[1])
-        parts: tuple[tuple[Part, _Graph], ...] = (("encode", self._encode), ("denoise", self._denoise))
-        for part, graph in parts:
+        graphs: dict[Part, _Graph] = {
+            part: _Graph(library, self._log, plan) for part, plan in zip(parts, plans, strict=True)
+        }
+        self._encode, self._denoise, self._guided = graphs["encode"], graphs["denoise"], graphs.get("guided")
+        for part, graph in graphs.items():
             check_tensors(part, f"{library.title} {part}", graph.inputs, graph.outputs, bundle.manifest, precision)
-        check_handover(self._encode.outputs, self._denoise.inputs)
-        self._tensors = {name: t for _, graph in parts for name, t in (graph.inputs | graph.outputs).items()}
+            if part != "encode":
+                check_handover(self._encode.outputs, graph.inputs, part)
+        self._tensors = {name: t for graph in graphs.values() for name, t in (graph.inputs | graph.outputs).items()}
         self._stream = self._cuda.new_stream()
         self._memory = _allocate(self._cuda, self._tensors)
         weakref.finalize(self, _release, self._cuda, min(self._memory.values()), self._stream).atexit = False
-        for _, graph in parts:
+        for graph in graphs.values():
             graph.bind(self._memory)
         self._prefix: Prefix | None = None
 
@@ -80,13 +84,28 @@ class TensorRTEngine:
         return self._prefix
 
     def denoise(self, chunk: NDArray[np.float32], time: float, next_time: float, prefix: Prefix) -> NDArray[np.float32]:
-        self._check_current(prefix)
-        values = {"chunk": chunk, "time": np.array([time]), "next_time": np.array([next_time])}
-        step = {name: self._host_array(name, value) for name, value in values.items()}
-        self._start(self._denoise, step)
-        next_chunk = self._download("next_chunk")
-        self._cuda.synchronise(self._stream)
-        return next_chunk
+        step = {"chunk": chunk, "time": np.array([time]), "next_time": np.array([next_time])}
+        return self._step(self._denoise, step, prefix)
+
+    @property
+    def can_guide(self) -> bool:
+        return self._guided is not None
+
+    def guided(
+        self,
+        chunk: NDArray[np.float32],
+        time: float,
+        next_time: float,
+        prefix: Prefix,
+        previous: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        beta: float,
+    ) -> NDArray[np.float32]:
+        if self._guided is None:
+            raise BadInput(f"{self._name} has no guided graph: export the bundle with --rtc")
+        step = {"chunk": chunk, "time": np.array([time]), "next_time": np.array([next_time])}
+        towards = {"previous": previous, "weights": weights, "beta": np.array([beta])}
+        return self._step(self._guided, step | towards, prefix)
 
     def prefix_arrays(self, prefix: Prefix) -> dict[str, NDArray[Any]]:
         self._check_current(prefix)
@@ -94,6 +113,14 @@ class TensorRTEngine:
         arrays = {name: self._download(name) for name in self._encode.outputs}
         self._cuda.synchronise(self._stream)
         return arrays
+
+    def _step(self, graph: _Graph, values: Mapping[str, NDArray[Any]], prefix: Prefix) -> NDArray[np.float32]:
+        self._check_current(prefix)
+        arrays = {name: self._host_array(name, value) for name, value in values.items()}
+        self._start(graph, arrays)
+        next_chunk = self._download("next_chunk")
+        self._cuda.synchronise(self._stream)
+        return next_chunk
 
     def _start(self, graph: _Graph, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Upload and run without waiting; the caller keeps the arrays until it has synchronised the stream."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vla_runtime.bundle.bundle import Bundle
-from vla_runtime.bundle.manifest import Precision
+from vla_runtime.bundle.manifest import Part, Precision
 from vla_runtime.engines import cache, cuda
-from vla_runtime.engines.tensorrt_types import Part, check_products, check_tensors, network_tensors
+from vla_runtime.engines.tensorrt_types import check_products, check_tensors, network_tensors
 from vla_runtime.errors import BadInput, WorkFailed
 
 _TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
@@ -69,7 +69,7 @@ def can_run() -> str | None:
 
 
 def build(bundle: Bundle, precision: Precision, progress: Callable[[], None] | None = None) -> list[Path]:
-    """The plans of both graphs in one precision, encode first: from the cache, or built into it.
+    """The plans of a precision's graphs, in the order of `Graphs.parts`: from the cache, or built into it.
 
     With a GPU they are for that GPU; without one (TensorRT-RTX alone) for every GPU from Ampere on. ``progress`` is
     called after each graph. Raises `BadInput` for int8 and for a precision the bundle lacks; `WorkFailed` where no
@@ -84,10 +84,8 @@ def build(bundle: Bundle, precision: Precision, progress: Callable[[], None] | N
     library = find_library()
     if isinstance(library, str):
         raise WorkFailed(library)
-    graphs = bundle.manifest.graphs[precision]
     plans = []
-    parts: tuple[tuple[Part, str], ...] = (("encode", graphs.encode), ("denoise", graphs.denoise))
-    for part, graph in parts:
+    for part, graph in bundle.manifest.graphs[precision].parts().items():
         plans.append(_cached_or_built(library, bundle, part, graph, precision))
         if progress is not None:
             progress()

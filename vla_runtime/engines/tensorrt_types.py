@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from vla_runtime.bundle.manifest import Manifest, Precision
+from vla_runtime.bundle.manifest import Manifest, Part, Precision
 from vla_runtime.errors import WorkFailed
-
-Part = Literal["encode", "denoise"]
 
 _PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION")
 _WEIGHTS: Mapping[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF"}
 _INPUTS: Mapping[str, str] = {"tokens": "INT32", "token_mask": "BOOL"}
 _STEP = ("chunk", "time", "next_time")
+_TOWARDS = ("previous", "weights", "beta")
 
 
 @dataclass(frozen=True)
@@ -91,18 +90,21 @@ def check_tensors(
     else:
         time = TensorType("FLOAT", (1,))
         expected_inputs = {"chunk": chunk, "time": time, "next_time": time, **expected_prefix}
+        if part == "guided":
+            weights = TensorType("FLOAT", (1, manifest.horizon, 1))
+            expected_inputs |= {"previous": chunk, "weights": weights, "beta": time}
         expected_outputs = {"next_chunk": chunk}
     _compare(f"{graph}: input", expected_inputs, inputs)
     _compare(f"{graph}: output", expected_outputs, outputs)
 
 
-def check_handover(encode_outputs: Tensors, denoise_inputs: Tensors) -> None:
-    """What encode gives is what denoise takes, tensor by tensor; raises `WorkFailed` naming the first that is not."""
-    _compare("denoise: input", encode_outputs, _prefix_inputs(denoise_inputs), "encode")
+def check_handover(encode_outputs: Tensors, inputs: Tensors, part: Part = "denoise") -> None:
+    """What encode gives is what a step takes, tensor by tensor; raises `WorkFailed` naming the first that is not."""
+    _compare(f"{part}: input", encode_outputs, _prefix_inputs(inputs), "encode")
 
 
-def _prefix_inputs(denoise_inputs: Tensors) -> Tensors:
-    return {name: tensor for name, tensor in denoise_inputs.items() if name not in _STEP}
+def _prefix_inputs(inputs: Tensors) -> Tensors:
+    return {name: tensor for name, tensor in inputs.items() if name not in (*_STEP, *_TOWARDS)}
 
 
 def _expected_prefix(found: Tensors, precision: Precision) -> Tensors:

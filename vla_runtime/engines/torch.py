@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,19 @@ class FlowModel(Protocol):
 
     def denoise(self, chunk: Any, time: Any, next_time: Any, prefix: dict[str, Any]) -> Any:
         """One Euler step: the chunk at ``next_time``."""
+        ...
+
+    def guided(
+        self,
+        chunk: Any,
+        time: Any,
+        next_time: Any,
+        prefix: dict[str, Any],
+        previous: Any,
+        weights: Any,
+        beta: Any,
+    ) -> Any:
+        """One Euler step, steered towards ``previous``: the chunk at ``next_time``."""
         ...
 
     def parameters(self) -> Iterator[Any]:
@@ -43,23 +56,29 @@ class TorchEngine:
     def encode(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():  # in inference mode, no gradient could flow by what it gives
             return self._model.encode({name: self._tensor(array) for name, array in inputs.items()})
 
     def denoise(
         self, chunk: NDArray[np.float32], time: float, next_time: float, prefix: dict[str, Any]
     ) -> NDArray[np.float32]:
-        import torch
+        return self._stepped(self._model.denoise, chunk, time, next_time, prefix)
 
-        with torch.inference_mode():
-            result = self._model.denoise(
-                self._tensor(chunk),
-                self._tensor(np.array([time], np.float32)),
-                self._tensor(np.array([next_time], np.float32)),
-                prefix,
-            )
-            array: NDArray[np.float32] = result.float().cpu().numpy()
-            return array
+    @property
+    def can_guide(self) -> bool:
+        return True
+
+    def guided(
+        self,
+        chunk: NDArray[np.float32],
+        time: float,
+        next_time: float,
+        prefix: dict[str, Any],
+        previous: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        beta: float,
+    ) -> NDArray[np.float32]:
+        return self._stepped(self._model.guided, chunk, time, next_time, prefix, previous, weights, beta)
 
     def prefix_arrays(self, prefix: dict[str, Any]) -> dict[str, NDArray[Any]]:
         import torch
@@ -70,7 +89,17 @@ class TorchEngine:
             for name, tensor in prefix.items()
         }
 
+    def _stepped(self, step: Callable[..., Any], *values: NDArray[Any] | float | dict[str, Any]) -> NDArray[np.float32]:
+        """What a step of the model makes of arrays, of numbers, which become (1,), and of a prefix as it is."""
+        import torch
+
+        with torch.no_grad():
+            tensors = [value if isinstance(value, dict) else self._tensor(np.atleast_1d(value)) for value in values]
+            array: NDArray[np.float32] = step(*tensors).float().cpu().numpy()
+            return array
+
     def _tensor(self, array: NDArray[Any]) -> Any:
         import torch
 
-        return torch.from_numpy(np.array(array)).to(self._device)
+        single = array.astype(np.float32) if array.dtype == np.float64 else array.copy()
+        return torch.from_numpy(single).to(self._device)

@@ -1,4 +1,4 @@
-"""What the flow ends in → targets for the robot, absolute and in SI."""
+"""What the flow ends in → targets for the robot, absolute and in SI; and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_runtime.bundle.manifest import Space
-from vla_runtime.policy.statistics import unnormalise
+from vla_runtime.policy.statistics import renormalise, unnormalise
 from vla_runtime.policy.units import from_si, to_si
 
 
@@ -25,3 +25,17 @@ def absolute_actions(
     relative = np.flatnonzero(action.relative)
     actions[:, relative] += from_si(observed, state)[relative]
     return to_si(actions, action)
+
+
+def policy_actions(
+    actions: NDArray[np.float64], observed: NDArray[Any], state: Space, action: Space
+) -> NDArray[np.float32]:
+    """The inverse of `absolute_actions`: what the flow would have to end in. Shape (n, action.padded_to).
+
+    actions: in SI units. Shape (n, n_action). observed: the state that a new chunk answers, which is not the one that
+    these actions were inferred from: a relative dimension is counted from the new one.
+    """
+    values = from_si(actions, action)
+    relative = np.flatnonzero(action.relative)
+    values[:, relative] -= from_si(observed, state)[relative]
+    return renormalise(values, action)

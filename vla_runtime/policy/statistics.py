@@ -24,8 +24,16 @@ def normalise(values: NDArray[Any], space: Space) -> NDArray[np.float32]:
     n = len(space.dimensions)
     if values.shape[-1:] != (n,):
         raise BadInput(f"expected {n} values ({', '.join(d.name for d in space.dimensions)}), got shape {values.shape}")
+    return renormalise(values.astype(np.float32), space)
+
+
+def renormalise(values: NDArray[Any], space: Space) -> NDArray[np.float32]:
+    """The inverse of `unnormalise`, padded with zeros: as `normalise`, for values that were never float32.
+
+    They are not rounded first: of a dimension whose range is 1e-8, nothing would be left.
+    """
     padded = np.zeros((*values.shape[:-1], space.padded_to), np.float32)
-    padded[..., :n] = (values.astype(np.float32) - _offset(space)) / _scale(space)
+    padded[..., : len(space.dimensions)] = (values - _offset(space)) / _scale(space)
     return padded
 
 

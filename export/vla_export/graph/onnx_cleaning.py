@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 
+from vla_export.graph.weight_files import TURNED
 from vla_runtime.errors import WorkFailed
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -48,11 +49,18 @@ def _name(graph: ir.Graph) -> None:
         # the exporter lists scopes from the root to the operation itself; the module is the one before
         scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
         module = _inside(scopes[-2]) if len(scopes) > 1 else ""
+        module = module or _inside(_weighted(node))
         name = f"{module}/{node.op_type}" if module else node.op_type
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
     for value in list(graph.initializers.values()):
         value.name = _inside(str(value.name))
+
+
+def _weighted(node: ir.Node) -> str:
+    """The module whose weight a node multiplies by; nothing else tells it in a graph that was traced beforehand."""
+    names = [str(value.name) for value in node.inputs if value is not None and value.is_initializer()]
+    return next((name.rpartition(".weight")[0] for name in names if ".weight" in name), "")
 
 
 def _inside(path: str) -> str:
@@ -66,8 +74,11 @@ def _transpose_weights(graph: ir.Graph) -> None:
         if weight is None or weight.const_value is None or weight.name not in graph.initializers:
             continue
         axes = tuple(node.attributes["perm"].as_ints())
+        if str(weight.name).endswith(TURNED) and axes == (1, 0):
+            _multiply_by_turned(graph, node, weight)
+            continue
         transposed = _transposed(weight.const_value, axes)
-        name = f"{weight.name}.T" if axes == (1, 0) else f"{weight.name}.T{''.join(map(str, axes))}"
+        name = f"{weight.name}{TURNED}" if axes == (1, 0) else f"{weight.name}{TURNED}{''.join(map(str, axes))}"
         if name not in graph.initializers:
             graph.register_initializer(
                 ir.Value(name=name, shape=transposed.shape, type=weight.type, const_value=transposed)
@@ -76,6 +87,23 @@ def _transpose_weights(graph: ir.Graph) -> None:
         graph.remove(node, safe=True)
         if not weight.uses():
             del graph.initializers[str(weight.name)]
+
+
+def _multiply_by_turned(graph: ir.Graph, node: ir.Node, turned: ir.Value) -> None:
+    """Turn a weight back within the products that read it, so that it need not be stored both ways.
+
+    A linear multiplies by its transposed weight, the gradient through it by the weight itself. node: transposes
+    ``turned``, a weight that is stored transposed, back.
+    """
+    for product, _ in node.outputs[0].uses():
+        x = product.inputs[0]
+        if product.op_type != "MatMul" or x is None or x.shape is None or len(x.shape) != 2:
+            raise WorkFailed(f"{turned.name} is turned for {product.op_type}, which cannot read it as it is stored")
+        gemm = ir.node("Gemm", (x, turned), attributes={"transB": 1})
+        (y,), (found,) = gemm.outputs, product.outputs
+        y.name, y.shape, y.type = found.name, found.shape, found.type
+        ir.convenience.replace_nodes_and_values(graph, product, [product], [gemm], [found], [y])
+    graph.remove(node, safe=True)
 
 
 def _transposed(tensor: ir.TensorProtocol, permutation: tuple[int, ...]) -> ir.LazyTensor:

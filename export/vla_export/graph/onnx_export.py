@@ -1,4 +1,4 @@
-"""A policy's two graphs as ONNX: encode once per observation, denoise once per flow step."""
+"""A policy's graphs as ONNX: encode once per observation, denoise (or its steered form) once per flow step."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vla_export.graph.guided_step import trace_guided
 from vla_export.graph.onnx_cleaning import clean
 from vla_export.graph.precision import half
-from vla_export.graph.weight_files import store_weights
+from vla_export.graph.weight_files import read_as_stored, store_weights
 from vla_export.models.flow_model import FlowModel
 from vla_export.progress import Advance
 from vla_export.sample import Sample
@@ -25,6 +26,7 @@ from vla_runtime.bundle.manifest import Graphs, Precision
 from vla_runtime.errors import WorkFailed
 
 OPSET = 18
+_STEPPED = ("next_chunk",)
 
 
 @torch.no_grad()
@@ -34,33 +36,49 @@ def export_graphs(
     directory: Path,
     precision: Precision = "fp32",
     progress: Advance | None = None,
+    guided: bool = False,
 ) -> Graphs:
     """Write ``encode.onnx`` and ``denoise.onnx``, each with its weights beside it in a ``.data``.
 
-    What both graphs hold lies in encode's alone. Tensors are those of `vla_runtime.bundle.manifest.Manifest`; shapes
-    are static and those of ``sample``. fp32 graphs, of a float32 model, lie in ``directory``. fp16 graphs lie in its
-    ``fp16/``; the model is turned to half precision for them, in place (see `vla_export.graph.precision.half`), where
-    it is not yet. There, keys and values of the prefix are float16 and every other tensor keeps its type. The same
-    weights give the same bytes.
+    With ``guided`` also ``guided.onnx``, the steered flow step. What several graphs hold lies with the first of them.
+    Tensors are those of `vla_runtime.bundle.manifest.Manifest`; shapes are static and those of ``sample``. fp32 graphs,
+    of a float32 model, lie in ``directory``. fp16 graphs lie in its ``fp16/``; the model is turned to half precision
+    for them, in place (see `vla_export.graph.precision.half`), where it is not yet. There, keys and values of the
+    prefix are float16 and every other tensor keeps its type. The same weights give the same bytes.
 
-    ``progress`` is called after each of the two graphs. Raises `WorkFailed` for a model that cannot be exported.
+    ``progress`` is called after each graph. Raises `WorkFailed` for a model that cannot be exported.
     Returns the graphs' paths relative to ``directory``.
     """
     folder = "" if precision == "fp32" else f"{precision}/"
-    graphs = Graphs(encode=f"{folder}encode.onnx", denoise=f"{folder}denoise.onnx")
+    graphs = Graphs(
+        encode=f"{folder}encode.onnx",
+        denoise=f"{folder}denoise.onnx",
+        guided=f"{folder}guided.onnx" if guided else None,
+    )
     (directory / graphs.encode).parent.mkdir(parents=True, exist_ok=True)
     if precision == "fp16":
         half(model)
     observed, noise = dict(sample.observed), sample.noise
     prefix = _prefix(model, observed)
-    encode = _Part(_Encode(model, tuple(observed)), observed, tuple(prefix))
     step = {"chunk": noise, "time": noise.new_tensor([1.0]), "next_time": noise.new_tensor([0.9])}
-    denoise = _Part(_Denoise(model, tuple(prefix)), step | prefix, ("next_chunk",))
-    stored: Mapping[str, ir.ExternalTensor] = {}
-    for part, graph in ((encode, graphs.encode), (denoise, graphs.denoise)):
-        stored = _export(part, directory / graph, stored)
+    stored: dict[str, ir.ExternalTensor] = {}
+
+    def write(part: _Part, graph: str) -> None:
+        stored.update(_export(part, directory / graph, stored))
         if progress is not None:
             progress()
+
+    write(_Part(_Encode(model, tuple(observed)), observed, tuple(prefix)), graphs.encode)
+    write(_Part(_Denoise(model, tuple(prefix)), step | prefix, _STEPPED), graphs.denoise)
+    if graphs.guided is not None:
+        # no two of them the same tensor, or the tracer would make one input of both
+        towards = {
+            "previous": torch.zeros_like(noise),
+            "weights": noise.new_zeros(1, noise.shape[1], 1),
+            "beta": noise.new_tensor([1.0]),
+        }
+        inputs = step | towards | prefix
+        write(_Part(_traced(model, inputs), inputs, _STEPPED), graphs.guided)
     return graphs
 
 
@@ -100,6 +118,13 @@ class _Prefix(nn.Module):
         return self.model.encode(observed)
 
 
+def _traced(model: FlowModel, inputs: Mapping[str, Tensor]) -> nn.Module:
+    try:
+        return trace_guided(model, inputs)
+    except RuntimeError as error:
+        raise WorkFailed(f"guided cannot be exported to ONNX: {_first_line(error)}") from error
+
+
 def _prefix(model: FlowModel, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Zeros with the names, shapes and types of what encode gives; found on the meta device, where nothing computes."""
     module = _Prefix(model)
@@ -133,6 +158,7 @@ def _export(part: _Part, path: Path, stored: Mapping[str, ir.ExternalTensor]) ->
     clean(program.model)
     _check_names(path, "input", names, [value.name for value in program.model.graph.inputs])
     _check_names(path, "output", part.outputs, [value.name for value in program.model.graph.outputs])
+    read_as_stored(program.model.graph, stored)
     written = store_weights(program.model.graph, path.parent, f"{path.name}.data", stored)
     ir.save(program.model, path)
     _check_file(path)

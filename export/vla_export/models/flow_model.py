@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import vjp
 
 from vla_export.models.blocks import Stack
+
+# Divided by at both ends of the flow in place of zero; what comes out is beyond any beta.
+_LEAST = 1e-9
 
 
 class FlowModel(nn.Module, ABC):
@@ -48,6 +53,38 @@ class FlowModel(nn.Module, ABC):
     def denoise(self, chunk: Tensor, time: Tensor, next_time: Tensor, prefix: Mapping[str, Tensor]) -> Tensor:
         """One Euler step, in float32: the sum over steps is where half precision loses a flow."""
         return chunk + (next_time - time)[:, None, None] * self.velocity(chunk, time, prefix)
+
+    def guided(
+        self,
+        chunk: Tensor,
+        time: Tensor,
+        next_time: Tensor,
+        prefix: Mapping[str, Tensor],
+        previous: Tensor,
+        weights: Tensor,
+        beta: Tensor,
+    ) -> Tensor:
+        """One Euler step that steers towards ``previous`` where ``weights`` are positive (arXiv 2506.07339).
+
+        With t the time, running from 1 to 0 (the paper's τ is 1 − t), and v the velocity at x:
+
+            x̂ = x − t v                                             what x becomes at t = 0, as seen from here
+            g = (∂x̂/∂x)ᵀ [weights ⊙ (previous − x̂)]                  through the whole of `velocity`
+            k = min(beta, (t² + (1 − t)²) / (t (1 − t)))             beta at either end of the flow
+            next = x + (next_time − t) (v − k g)
+
+        previous: what the actions shall become, (B, H, A). weights: (B, H, 1). beta: the most that g counts, (1,).
+        """
+        t = time[:, None, None]
+
+        def estimate(x: Tensor) -> tuple[Tensor, Tensor]:
+            velocity = self.velocity(x, time, prefix)
+            return x - t * velocity, velocity
+
+        clean, pull, velocity = vjp(estimate, chunk, has_aux=True)  # type: ignore[misc]  # three with has_aux
+        (correction,) = pull(weights * (previous - clean))
+        strength = torch.minimum(beta[:, None, None], (t * t + (1 - t) ** 2) / (t * (1 - t)).clamp(min=_LEAST))
+        return chunk + (next_time[:, None, None] - t) * (velocity - strength * correction)
 
     def sample(self, prefix: Mapping[str, Tensor], noise: Tensor, steps: int) -> Tensor:
         """Noise (B, H, A) → actions, in ``steps`` equal steps from time 1 to 0."""

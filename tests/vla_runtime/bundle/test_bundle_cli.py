@@ -96,6 +96,20 @@ def test_verify_runs_every_precision(run: Run, bundle: Path, capsys: pytest.Capt
     assert "passes" in capsys.readouterr().out
 
 
+def test_a_guided_graph_is_verified_and_shown(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    bundle = write_toy_bundle(tmp_path / "steering", guided=True)
+    assert run("verify", bundle, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["guided"] < 1e-5
+    assert run("verify", bundle) == 0
+    assert "steering" in capsys.readouterr().out
+    assert run("inspect", bundle) == 0
+    assert "fp32 (guided too)" in capsys.readouterr().out
+
+
 def test_verify_names_what_the_engine_does_not_run(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

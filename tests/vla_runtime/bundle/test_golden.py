@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from vla_runtime.bundle.golden import GoldenSample, read_golden, write_golden
+from vla_runtime.bundle.golden import GoldenSample, GuidedStep, read_golden, write_golden
 from vla_runtime.errors import BadInput
 
 
@@ -55,3 +56,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file({"chunk/0": np.zeros(1), "noise/0": np.zeros(1)}, path)
     with pytest.raises(BadInput, match="lacks the tensor step/0"):
         read_golden(path)
+
+
+def test_a_steered_step_goes_along(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    step = GuidedStep(**{field.name: rng.normal(size=(1, 3, 8)) for field in fields(GuidedStep)})
+    write_golden(tmp_path / "golden.safetensors", [replace(sample(0), guided=step), sample(1)])
+    first, second = read_golden(tmp_path / "golden.safetensors")
+    assert first.guided is not None
+    for name, tensor in vars(step).items():
+        np.testing.assert_array_equal(getattr(first.guided, name), tensor)
+    assert second.guided is None
+
+
+def test_half_a_steered_step_is_refused(tmp_path: Path) -> None:
+    write_golden(tmp_path / "golden.safetensors", [sample(0)])
+    tensors = load_file(tmp_path / "golden.safetensors")
+    save_file(tensors | {"guided/0/chunk": tensors["chunk/0"]}, tmp_path / "golden.safetensors")
+    with pytest.raises(BadInput, match="lacks the tensor time"):
+        read_golden(tmp_path / "golden.safetensors")

@@ -83,3 +83,17 @@ def test_graphs_need_not_have_fp32_but_something(fields: dict[str, Any]) -> None
     fields["graphs"] = {}
     with pytest.raises(ValidationError, match="graphs"):
         Manifest.model_validate(fields)
+
+
+def test_a_guided_graph_is_a_third_part_and_a_file_of_the_bundle(toy_bundle: Callable[..., Bundle]) -> None:
+    plain, steering = (toy_bundle(name, guided=name == "steering").manifest for name in ("plain", "steering"))
+    assert list(plain.graphs["fp32"].parts()) == ["encode", "denoise"]
+    assert steering.graphs["fp32"].parts() == {
+        "encode": "encode.onnx",
+        "denoise": "denoise.onnx",
+        "guided": "guided.onnx",
+    }
+    fields = steering.model_dump(mode="json")
+    del fields["files"]["guided.onnx"]
+    with pytest.raises(ValidationError, match=r"guided\.onnx is named but has no digest"):
+        Manifest.model_validate(fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,10 @@ class Disturbed(OnnxRuntimeEngine):
         if self.where == "nan":
             return np.where(np.arange(next_chunk.size).reshape(next_chunk.shape) == 3, np.nan, next_chunk)
         return next_chunk
+
+    def guided(self, chunk: NDArray[np.float32], time: float, *others: Any) -> NDArray[np.float32]:
+        next_chunk = super().guided(chunk, time, *others)
+        return next_chunk * np.float32(1.01) if self.where == "steering" else next_chunk
 
 
 @pytest.fixture
@@ -105,6 +110,33 @@ def test_the_gate_is_where_gates_says(precision: Any) -> None:
 
     assert parity(CHUNK_ERROR[precision]).passes(precision)
     assert not parity(CHUNK_ERROR[precision] * 1.01).passes(precision)
+
+
+def test_steering_is_measured_by_what_it_changes(toy_bundle: Callable[..., Bundle]) -> None:
+    """A hundredth of the chunk is a larger share of the pull, and beyond the gate that the chunk itself passes."""
+    bundle = toy_bundle(guided=True)
+    samples = read_golden(bundle.path("golden.safetensors"))
+    good, bad = (compare(Disturbed(bundle, where), samples, 5) for where in ("nowhere", "steering"))
+    assert good.guided is not None
+    assert bad.guided is not None
+    assert good.guided < 1e-5
+    assert good.passes("fp32")
+    steps = [sample.guided for sample in samples if sample.guided is not None]
+    expected = [0.01 * np.linalg.norm(s.next_chunk) / np.linalg.norm(s.next_chunk - s.free) for s in steps]
+    assert bad.guided == pytest.approx(max(expected), rel=1e-3)
+    assert bad.guided > 0.02 > 0.01
+    assert not bad.passes("fp16")
+    assert replace(bad, guided=None).passes("fp16")
+    assert not replace(good, guided=math.nan).passes("fp16")
+
+
+def test_an_engine_that_cannot_steer_is_measured_without(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle(guided=True)
+    samples = read_golden(bundle.path("golden.safetensors"))
+    plain = toy_bundle("plain")
+    found = compare(OnnxRuntimeEngine(plain, threads=1), samples, 5)
+    assert found.guided is None
+    assert found.passes("fp32")
 
 
 def test_relative_error() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from vla_runtime.bundle.bundle import Bundle
 from vla_runtime.bundle.golden import read_golden
-from vla_runtime.bundle.manifest import Camera, Manifest
+from vla_runtime.bundle.manifest import Camera, Manifest, Precision
 from vla_runtime.bundle.parity import compare
 from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vla_runtime.errors import BadInput
@@ -101,4 +101,34 @@ def test_graphs_that_are_not_the_manifests(bundle: Bundle, change: dict[str, obj
 def test_a_file_that_is_no_graph(bundle: Bundle) -> None:
     bundle.path("encode.onnx").write_bytes(b"no graph")
     with pytest.raises(BadInput, match=r"cannot load .*encode.onnx"):
+        OnnxRuntimeEngine(bundle, threads=1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_guided_step_is_the_bundles(toy_bundle: Callable[..., Bundle], precision: Precision) -> None:
+    bundle = toy_bundle(guided=True, precisions=(precision,))
+    sample = read_golden(bundle.path("golden.safetensors"))[0]
+    assert sample.guided is not None
+    engine = OnnxRuntimeEngine(bundle, precision, threads=1)
+    assert engine.can_guide
+    step = sample.guided
+    found = engine.guided(step.chunk, 0.1, 0.05, engine.encode(sample.inputs), step.previous, step.weights, 5.0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, step.next_chunk, atol=1e-5 if precision == "fp32" else 5e-3)
+    assert np.abs(step.next_chunk - step.free).max() > 0.05
+
+
+def test_without_a_guided_graph_it_cannot_guide(bundle: Bundle) -> None:
+    sample = read_golden(bundle.path("golden.safetensors"))[0]
+    engine = OnnxRuntimeEngine(bundle, threads=1)
+    assert not engine.can_guide
+    weights = np.ones((1, 16, 1), np.float32)
+    with pytest.raises(BadInput, match="has no guided graph: export the bundle with --rtc"):
+        engine.guided(sample.noise, 1.0, 0.8, engine.encode(sample.inputs), sample.noise, weights, 5.0)
+
+
+def test_a_guided_graph_that_steers_nothing_is_refused(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle(guided=True)
+    bundle.path("guided.onnx").write_bytes(bundle.path("denoise.onnx").read_bytes())
+    with pytest.raises(BadInput, match=r"guided: beta is missing, the manifest says \[1\]"):
         OnnxRuntimeEngine(bundle, threads=1)

@@ -57,6 +57,41 @@ def test_a_flow_step_moves_the_chunk_and_its_times_alone(bundle, golden):
     assert fake.Driver.last.calls == ["activate", *["upload"] * 3, "execute", "download", "synchronise"]
 
 
+def test_a_guided_step_moves_what_it_is_steered_by_too(toy_bundle, bundle):
+    steering = toy_bundle("steering", guided=True)
+    samples = read_golden(steering.path("golden.safetensors"))
+    engine = TensorRTEngine(steering)
+    assert engine.can_guide
+    found = compare(engine, samples, steering.manifest.flow_steps)
+    assert found.passes("fp32")
+    assert found.guided is not None
+    prefix = engine.encode(samples[0].inputs)
+    fake.Driver.last.calls.clear()
+    step = samples[0].guided
+    engine.guided(step.chunk, 0.1, 0.05, prefix, step.previous, step.weights, 5.0)
+    assert fake.Driver.last.calls == ["activate", *["upload"] * 6, "execute", "download", "synchronise"]
+    with pytest.raises(BadInput, match=r"weights has the shape \[1, 16\], the policy takes FLOAT \[1, 16, 1\]"):
+        engine.guided(step.chunk, 0.1, 0.05, prefix, step.previous, step.weights[..., 0], 5.0)
+
+
+def test_without_a_guided_graph_it_cannot_guide(bundle, golden):
+    engine = TensorRTEngine(bundle)
+    assert not engine.can_guide
+    prefix = engine.encode(golden.inputs)
+    weights = np.ones((1, 16, 1), np.float32)
+    with pytest.raises(BadInput, match="has no guided graph: export the bundle with --rtc"):
+        engine.guided(golden.noise, 1.0, 0.8, prefix, golden.noise, weights, 5.0)
+
+
+def test_the_guided_plan_is_built_and_kept_like_the_others(toy_bundle, bundle):
+    steering = toy_bundle("steering", guided=True)
+    progress = []
+    plans = build(steering, "fp32", lambda: progress.append(1))
+    assert [plan.name.split(".")[0] for plan in plans] == ["encode", "denoise", "guided"]
+    assert len(progress) == 3
+    assert build(steering, "fp32") == plans
+
+
 def test_encode_brings_nothing_back(bundle, golden):
     engine = TensorRTEngine(bundle)
     fake.Driver.last.calls.clear()

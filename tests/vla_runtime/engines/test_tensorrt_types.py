@@ -34,6 +34,8 @@ NO_STATE = {name: tensor for name, tensor in observation().items() if name != "s
 CHUNK = TensorType("FLOAT", (1, 16, 8))
 STEP = {"chunk": CHUNK, "time": TensorType("FLOAT", (1,)), "next_time": TensorType("FLOAT", (1,))}
 
+TOWARDS = {"previous": CHUNK, "weights": TensorType("FLOAT", (1, 16, 1)), "beta": TensorType("FLOAT", (1,))}
+
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "FLOAT"), ("fp16", "HALF")])
 def test_the_manifests_tensors_pass(toy_bundle, precision, dtype):
@@ -41,6 +43,17 @@ def test_the_manifests_tensors_pass(toy_bundle, precision, dtype):
     check_tensors("encode", "encode.onnx", observation(), prefix(dtype), manifest, precision)
     check_tensors("denoise", "denoise.onnx", STEP | prefix(dtype), {"next_chunk": CHUNK}, manifest, precision)
     check_handover(prefix(dtype), STEP | prefix(dtype))
+    check_tensors("guided", "guided.onnx", STEP | TOWARDS | prefix(dtype), {"next_chunk": CHUNK}, manifest, precision)
+    check_handover(prefix(dtype), STEP | TOWARDS | prefix(dtype), "guided")
+
+
+def test_what_a_guided_step_is_steered_by_is_checked(toy_bundle):
+    manifest = toy_bundle().manifest
+    lacking = {name: tensor for name, tensor in TOWARDS.items() if name != "beta"}
+    with pytest.raises(WorkFailed, match=r"guided\.onnx: input beta is missing"):
+        check_tensors("guided", "guided.onnx", STEP | lacking | prefix("FLOAT"), {}, manifest, "fp32")
+    with pytest.raises(WorkFailed, match="guided: input key_01 is"):
+        check_handover(prefix("FLOAT"), STEP | TOWARDS | prefix("FLOAT", layers=1), "guided")
 
 
 def test_a_state_in_the_text_is_no_input(toy_bundle):

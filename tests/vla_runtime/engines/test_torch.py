@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import vjp
 
 from vla_runtime.engines.torch import TorchEngine
 from vla_runtime.policy.sampling import euler_steps
@@ -24,6 +25,22 @@ class Line(nn.Module):
 
     def denoise(self, chunk: Tensor, time: Tensor, next_time: Tensor, prefix: dict[str, Tensor]) -> Tensor:
         return chunk + (next_time - time) * (chunk - prefix["key_00"].float()) / time
+
+    def guided(
+        self,
+        chunk: Tensor,
+        time: Tensor,
+        next_time: Tensor,
+        prefix: dict[str, Tensor],
+        previous: Tensor,
+        weights: Tensor,
+        beta: Tensor,
+    ) -> Tensor:
+        def clean(x: Tensor) -> Tensor:
+            return x * prefix["key_00"]
+
+        _, pull = vjp(clean, chunk)
+        return chunk + beta * weights * pull(previous)[0] * (time - next_time)
 
 
 INPUTS = {
@@ -50,3 +67,12 @@ def test_the_name_tells_the_precision_and_bfloat16_can_be_compared() -> None:
     assert engine.name == "torch CPU bf16"
     assert engine.prefix_arrays(engine.encode(INPUTS))["key_00"].dtype == np.float32
     assert TorchEngine(Line()).name == "torch CPU fp32"
+
+
+def test_a_gradient_flows_by_a_prefix_that_was_encoded_before() -> None:
+    engine = TorchEngine(Line())
+    assert engine.can_guide
+    chunk, previous = np.zeros((1, 3, 2), np.float32), np.full((1, 3, 2), 0.5, np.float32)
+    weights = np.array([1.0, 0.5, 0.0], np.float32)[None, :, None]
+    found = engine.guided(chunk, 0.5, 0.25, engine.encode(INPUTS), previous, weights, 4.0)
+    np.testing.assert_allclose(found, 4 * weights * (0.5 * np.array([1.0, -2.0])) * 0.25, atol=1e-6)

@@ -14,6 +14,7 @@ from vla_runtime.bundle.manifest import Unit
 from vla_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vla_runtime.errors import BadInput, WorkFailed
 from vla_runtime.policy.policy import Observation, Policy
+from vla_runtime.policy.rtc import PreviousChunk, Rtc, RtcForm
 
 STATE = np.array([0.2, 1.1, -0.9, 0.1, -0.2, 0.3, 0.04])
 
@@ -28,8 +29,8 @@ def policy(toy_bundle: Callable[..., Bundle]) -> Policy:
     return thinking(toy_bundle(ramp=0.1))
 
 
-def thinking(bundle: Bundle) -> Policy:
-    policy = Policy(bundle, OnnxRuntimeEngine(bundle, threads=1))
+def thinking(bundle: Bundle, rtc: Rtc | None = None) -> Policy:
+    policy = Policy(bundle, OnnxRuntimeEngine(bundle, threads=1), rtc=rtc)
     policy.set_task("reach the red cube")
     return policy
 
@@ -145,3 +146,72 @@ def test_a_refused_task_leaves_the_old_one(policy: Policy) -> None:
 def test_actions_that_are_not_finite_never_leave(policy: Policy) -> None:
     with pytest.raises(WorkFailed, match="not finite"):
         policy.infer(observation(), np.full((1, 16, 8), np.inf, np.float32))
+
+
+FORMS: tuple[RtcForm, ...] = ("hard", "identity", "guided")
+ELSEWHERE = STATE + np.array([0.3, -0.2, 0.3, 0.2, -0.3, 0.2, 0.02])
+
+
+@pytest.mark.parametrize("units", [("rad", "m"), ("0.001deg", "0.001mm")])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_chunk_continues_the_former_one(
+    toy_bundle: Callable[..., Bundle], form: RtcForm, relative: bool, units: tuple[Unit, Unit]
+) -> None:
+    """Another noise and another state would lead elsewhere: the frozen actions are, or come nearer to, the former's."""
+    policy = thinking(toy_bundle(guided=True, relative=relative, units=units), Rtc(form))
+    former = policy.infer(observation(), np.ones((1, 16, 8), np.float32))
+    moved = observation(state=ELSEWHERE)
+    noise = np.full((1, 16, 8), -1, np.float32)
+    free = policy.infer(moved, noise)
+    previous = PreviousChunk(former[4:], frozen=3)
+    found = policy.infer(moved, noise, previous)
+    scale = np.array([0.3, 0.4, 0.4, 0.3, 0.3, 0.3, 0.02])
+    if form == "hard":
+        np.testing.assert_array_equal(found[:3], former[4:7])
+        np.testing.assert_allclose(found[3:], free[3:], rtol=1e-6)
+    else:
+        nearer = np.abs(found - former[4:7].mean(0)) / scale
+        assert (nearer[:3] < 0.98 * (np.abs(free - former[4:7].mean(0)) / scale)[:3]).all()
+    np.testing.assert_allclose(found[12:], free[12:], atol=1e-6)
+
+
+def test_the_gradient_makes_a_difference(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle(guided=True)
+    noise = np.ones((1, 16, 8), np.float32)
+    previous = PreviousChunk(np.tile(ELSEWHERE, (12, 1)), frozen=3)
+    identity, guided = (
+        thinking(bundle, Rtc(form)).infer(observation(), noise, previous) for form in ("identity", "guided")
+    )
+    assert np.abs(identity - guided)[:3].max() > 0.01
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_former_chunk_nothing_is_continued(toy_bundle: Callable[..., Bundle], form: RtcForm) -> None:
+    bundle = toy_bundle(guided=True)
+    noise = np.ones((1, 16, 8), np.float32)
+    np.testing.assert_array_equal(
+        thinking(bundle, Rtc(form)).infer(observation(), noise), thinking(bundle).infer(observation(), noise)
+    )
+
+
+def test_guided_is_refused_where_there_is_no_graph_for_it(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle()
+    with pytest.raises(BadInput, match="fp32 cannot do guided real-time chunking: export the bundle with --rtc"):
+        thinking(bundle, Rtc("guided"))
+    for form in ("hard", "identity"):
+        thinking(bundle, Rtc(form))
+
+
+def test_a_former_chunk_is_never_ignored(toy_bundle: Callable[..., Bundle]) -> None:
+    bundle = toy_bundle()
+    with pytest.raises(BadInput, match="opened without real-time chunking"):
+        thinking(bundle).infer(observation(), previous=PreviousChunk(np.tile(STATE, (4, 1)), 1))
+    with pytest.raises(BadInput, match="6 numbers per action, the policy's have 7"):
+        thinking(bundle, Rtc("hard")).infer(observation(), previous=PreviousChunk(np.tile(STATE[:6], (4, 1)), 1))
+
+
+def test_a_former_chunk_that_outlasts_the_new_one_freezes_all_of_it(toy_bundle: Callable[..., Bundle]) -> None:
+    former = np.tile(ELSEWHERE, (40, 1))
+    found = thinking(toy_bundle(), Rtc("hard")).infer(observation(), previous=PreviousChunk(former, frozen=30))
+    np.testing.assert_array_equal(found, former[:16])

@@ -1,49 +1,70 @@
-"""Looking an action chunk up by absolute time."""
+"""The actions of one chunk on the shared clock."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_runtime.chunks.chunk import ActionChunk
+from vla_runtime.chunks.cubic import cubic_slopes
+from vla_runtime.chunks.hermite import hermite, hermite_rate
+from vla_runtime.chunks.linear import linear_slopes
+from vla_runtime.chunks.path import Terms
+
+INTERPOLATIONS = {"linear": linear_slopes, "cubic": cubic_slopes}
+
+_FARTHEST = 1e9  # [rad], [m]: as far outside of every limit as any larger number, and sums of such never overflow
 
 
-@dataclass(frozen=True, eq=False)
 class Schedule:
-    """The actions of one chunk on the shared clock.
+    """A chunk of two actions or more as a path that meets each of them at its time, to the last bit.
 
-    An action is a promise about one instant. What lies before the asked time is skipped, however late the chunk came,
-    and nothing is invented outside the promise: before the first action and after the last there is no target.
+    stamp: of the observation the chunk answers, in [s]. begins, ends: when its first and last actions are due, in [s].
+
+    Outside of that time the chunk promises nothing. The path goes on straight, for those who must leave it smoothly.
     """
 
-    chunk: ActionChunk
+    def __init__(self, chunk: ActionChunk, interpolation: str = "cubic") -> None:
+        """interpolation: one of `INTERPOLATIONS`."""
+        self.stamp = chunk.stamp
+        due = chunk.stamp + chunk.times
+        positions = np.clip(chunk.positions, -_FARTHEST, _FARTHEST)
+        slopes = INTERPOLATIONS[interpolation](due, positions)
+        self._due: list[float] = due.tolist()
+        self._durations: list[float] = np.diff(due).tolist()
+        self._segments = list(np.stack((positions[:-1], slopes[:, 0], positions[1:], slopes[:, 1]), axis=1))
+        self.begins: float = self._due[0]
+        self.ends: float = self._due[-1]
 
-    @property
-    def begins(self) -> float:
-        """When the first action is due, in [s]."""
-        return self.chunk.stamp + float(self.chunk.times[0])
+    def position_terms(self, now: float) -> Terms:
+        if now >= self.ends:
+            return (0.0, 0.0, 1.0, now - self.ends), self._segments[-1]
+        if now < self.begins:
+            return (1.0, now - self.begins, 0.0, 0.0), self._segments[0]
+        segment = bisect_right(self._due, now) - 1
+        duration = self._durations[segment]
+        return hermite((now - self._due[segment]) / duration, duration), self._segments[segment]
 
-    @property
-    def ends(self) -> float:
-        """When the last action is due, in [s]."""
-        return self.chunk.stamp + float(self.chunk.times[-1])
+    def velocity_terms(self, now: float) -> Terms:
+        """Just after ``now``, where linear interpolation has a step."""
+        if now >= self.ends:
+            return (0.0, 0.0, 0.0, 1.0), self._segments[-1]
+        if now < self.begins:
+            return (0.0, 1.0, 0.0, 0.0), self._segments[0]
+        segment = bisect_right(self._due, now) - 1
+        duration = self._durations[segment]
+        return hermite_rate((now - self._due[segment]) / duration, duration), self._segments[segment]
 
-    def target(self, now: float) -> NDArray[np.float64] | None:
-        """What is due at ``now`` [s]: linear between neighbouring actions, None outside [begins, ends].
+    def position(self, now: float) -> NDArray[np.float64]:
+        """At ``now`` [s]: six joints in [rad], gripper in [m]. Shape (7,)."""
+        weights, points = self.position_terms(now)
+        position: NDArray[np.float64] = np.array(weights) @ points
+        return position
 
-        Six joints in [rad], gripper in [m]. Shape (7,).
-        """
-        if not self.begins <= now <= self.ends:
-            return None
-        due: NDArray[np.float64] = self.chunk.stamp + self.chunk.times
-        positions = self.chunk.positions
-        after = int(np.searchsorted(due, now))
-        if after == 0:
-            first: NDArray[np.float64] = positions[0].copy()
-            return first
-        fraction = (now - due[after - 1]) / (due[after] - due[after - 1])
-        # A convex sum and not start + fraction * difference: the difference of two huge targets overflows.
-        blended: NDArray[np.float64] = (1.0 - fraction) * positions[after - 1] + fraction * positions[after]
-        return blended
+    def velocity(self, now: float) -> NDArray[np.float64]:
+        """At ``now`` [s], in [rad/s] and [m/s]. Shape (7,)."""
+        weights, points = self.velocity_terms(now)
+        velocity: NDArray[np.float64] = np.array(weights) @ points
+        return velocity

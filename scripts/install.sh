@@ -56,7 +56,7 @@ workstation)
     say "Installing PyTorch"  # first: anything that depends on it would otherwise choose another build
     pip torch==2.13.0
     say "Installing the project"
-    pip -e '.[export,peft,sim,ros,calibration,evaluation,dev]' -e ros2_ws/src/vla_runtime
+    pip -e '.[export,ik,peft,sim,ros,calibration,evaluation,dev]' -e ros2_ws/src/vla_runtime
     # TensorRT-RTX builds engines without a GPU. Its dependencies are CUDA libraries that the driver's owner brings.
     say "Installing TensorRT-RTX"
     if ! pip --no-deps tensorrt-rtx-cu13 tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings; then

@@ -19,6 +19,7 @@ class ArmFeedback:
     positions, velocities: six joints in [rad] and [rad/s], the gripper in [m] and [m/s]. Shape (7,).
     enabled: every joint motor is powered.
     faults: what the motors and the controller report, in words; empty when all is well.
+    firmware: the controller's version, such as ``S-V1.8-2``, on which its kinematics depend; None where nobody tells.
     """
 
     stamp: float
@@ -26,10 +27,16 @@ class ArmFeedback:
     velocities: NDArray[np.float64]
     enabled: bool
     faults: tuple[str, ...] = ()
+    firmware: str | None = None
 
 
 class Arm(Protocol):
-    """One arm. Every method but ``feedback`` sends frames and must be called from one and the same thread."""
+    """One arm. Every method but ``feedback`` must be called from one and the same thread, the only one that sends."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know about this arm or its driver, in words; complete once it is connected."""
+        ...
 
     def connect(self) -> None:
         """Open the bus and wait for the first feedback; raises `WorkFailed` when none comes."""

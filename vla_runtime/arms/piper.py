@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,18 +14,21 @@ from numpy.typing import NDArray
 from vla_runtime.arms import piper_frames as frames
 from vla_runtime.arms.arm import ArmFeedback
 from vla_runtime.arms.can_bus import isolate, parse_spec, remedy
+from vla_runtime.arms.gripper_speed import GripperSpeed
 from vla_runtime.arms.piper_faults import faults
-from vla_runtime.arms.piper_limits import firmware_limits
+from vla_runtime.arms.piper_firmware import notes, stuck_in_mit_mode, version_in
+from vla_runtime.arms.posture_to_hold import SILENT_AFTER, posture_to_hold
+from vla_runtime.arms.send_density import SendDensity
+from vla_runtime.arms.sending_thread import SendingThread
 from vla_runtime.errors import BadInput, WorkFailed
 
 if TYPE_CHECKING:
     import can
 
-_SILENT_AFTER = 0.5  # [s]; the slowest feedback frames come every 0.025 s
 _READ_TIMEOUT = 0.1  # [s], how long closing may wait for the reading thread
-_RESTING_BEYOND = 0.05  # [rad]; a joint resting on its stop may measure a little outside its limits
-_GRIPPER_SPEED_OVER = 0.02  # [s]; over less, the gripper's speed would be the noise of arrival times
-_UNITS = np.array([frames.RADIANS_PER_STEP] * 6 + [frames.METRES_PER_STEP])
+_ASK_AGAIN_AFTER = 0.25  # [s]; an arm that is just starting drops the question for its firmware
+_BUS_OFF = 0x40  # linux/can/error.h, CAN_ERR_BUSOFF, in the identifier of an error frame
+_BUS_OFF_FAULT = "the CAN bus is off: nothing reaches the arm"
 _PARTS = {
     **dict.fromkeys(frames.JOINTS, "joint angles"),
     frames.ARM_STATUS: "arm status",
@@ -39,6 +43,9 @@ class Piper:
 
     The SDK builds and parses the frames; its threads, its limits and its opinion of liveness are not used. It prints a
     failed send to its log and goes on; here a failed send raises `WorkFailed`.
+
+    Targets are joint positions under MOVE J. The controller's own end-pose modes are not used: it would choose the
+    joints, and no limit of ours would hold for them. Nor is MIT mode, which bypasses its planning.
     """
 
     def __init__(
@@ -47,11 +54,13 @@ class Piper:
         *,
         speed_percent: int = 100,
         gripper_effort: float = 1.0,
+        send_every: int = 1,
         connect_timeout: float = 2.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``can_spec`` as in `can_bus`; ``gripper_effort`` in [N·m]; ``connect_timeout`` in [s].
 
+        ``send_every``: one in so many targets goes on the bus, and the one the arm rests at always (`SendDensity`).
         ``clock`` gives the stamps of the feedback, in [s]. Raises `BadInput` for a value the arm does not know.
         """
         self._spec = parse_spec(can_spec)
@@ -65,21 +74,31 @@ class Piper:
         self._connect_timeout = connect_timeout
         self._clock = clock
         self._sdk: Any = None
-        self._sending_thread: int | None = None
+        self._density = SendDensity(send_every)
+        self._sending_thread = SendingThread()
         self._reader: threading.Thread | None = None
         self._stopping = threading.Event()
         self._complete = threading.Event()
         self._arrivals: dict[int, float] = {}
         self._fresh_joints: set[int] = set()
-        self._gripper_mark: tuple[float, float] | None = None
-        self._gripper_speed = 0.0
+        self._gripper_speed = GripperSpeed()
+        self._identity = bytearray()
+        self._identified = threading.Event()
+        self._firmware: str | None = None
+        self._notes: tuple[str, ...] = ()
+        self._bus_off = False
         self._feedback: ArmFeedback | None = None
 
-    def connect(self) -> None:
-        """Open the bus and wait for the first complete feedback.
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is peculiar about the arm's firmware, in words."""
+        return self._notes
 
-        Raises `WorkFailed` when the bus does not open, when this process already holds an arm on it, or when some part
-        of the feedback does not come in time.
+    def connect(self) -> None:
+        """Open the bus, ask for the firmware's version and wait for it and for the first complete feedback.
+
+        Raises `WorkFailed` when the bus does not open, when this process already holds an arm on it, when the version
+        or some part of the feedback does not come in time, or when that firmware cannot be driven.
         """
         from piper_sdk import C_PiperInterface_V2, LogLevel
 
@@ -99,14 +118,31 @@ class Piper:
         self._stopping.clear()
         self._reader = threading.Thread(target=self._read, args=(bus,), name=f"piper {self._can_spec}", daemon=True)
         self._reader.start()
+        try:
+            self._await_arm()
+        except WorkFailed:
+            self.close()
+            raise
+
+    def _await_arm(self) -> None:
+        deadline = time.monotonic() + self._connect_timeout
         if not self._complete.wait(self._connect_timeout):
             missing = sorted({part for identifier, part in _PARTS.items() if identifier not in self._arrivals})
-            self.close()
             heard = "nothing" if len(missing) == len(set(_PARTS.values())) else f"no {', '.join(missing)}"
             raise WorkFailed(
                 f"the arm on '{self._can_spec}' said {heard} within {self._connect_timeout:g} s: "
                 f"check that it is powered and wired, and {remedy(self._spec)}"
             )
+        while not self._identified.is_set() and (left := deadline - time.monotonic()) > 0:
+            self._identity.clear()
+            self._sdk.SearchPiperFirmwareVersion()
+            self._identified.wait(min(left, _ASK_AGAIN_AFTER))
+        if self._firmware is None:
+            raise WorkFailed(
+                f"the arm on '{self._can_spec}' did not tell its firmware version within {self._connect_timeout:g} s: "
+                "its protocol and the zeros of its joints are not known, so it is not driven; power it off and on"
+            )
+        self._notes = notes(self._firmware)
 
     def feedback(self) -> ArmFeedback | None:
         """The newest feedback, or None before the first complete one. Callable from any thread."""
@@ -118,18 +154,9 @@ class Piper:
         Raises `WorkFailed` when the measured position is not fresh, or when a joint stands so far beyond its limits
         that holding it within them would be a leap.
         """
-        measured = self._feedback
-        if measured is None or self._clock() - measured.stamp > _SILENT_AFTER:
-            raise WorkFailed(f"the arm on '{self._can_spec}' gives no fresh feedback: it is not enabled")
-        hold = np.clip(measured.positions, *firmware_limits().T)
-        beyond = np.abs(hold - measured.positions)[:6]
-        if np.max(beyond) > _RESTING_BEYOND:
-            joint = int(np.argmax(beyond))
-            raise WorkFailed(
-                f"joint {joint + 1} stands {np.degrees(beyond[joint]):.1f}° beyond its limits: it is not enabled; "
-                "bring it back by hand, or check its zero"
-            )
-        self._aim_joints(_steps(hold))  # before power, so that no older target is waiting
+        hold = posture_to_hold(f"the arm on '{self._can_spec}'", self._feedback, self._clock())
+        self._density.restart()
+        self._aim_joints(frames.whole_steps(hold))  # before power, so that no older target is waiting
         for motor in range(1, 7):  # all at once would also close the gripper
             self._sdk.EnableArm(motor)
         self.command(hold)  # and after, for a controller that ignored targets without power
@@ -137,13 +164,13 @@ class Piper:
     def command(self, positions: NDArray[np.float64]) -> None:
         """Send one target: six joints in [rad], gripper in [m]. Shape (7,). Already limited by the caller.
 
-        The control mode goes before every target, because the arm forgets it whenever its controller restarts.
+        With ``send_every`` above 1 it may be left out. The control mode goes before every target, because the arm
+        forgets it whenever its controller restarts.
         Raises ``ValueError`` for a target that is not seven finite numbers, `WorkFailed` when the bus does not take it.
         """
-        target = np.asarray(positions, dtype=np.float64)
-        if target.shape != (7,) or not np.all(np.isfinite(target)):
-            raise ValueError(f"target {target} is not seven finite numbers")
-        steps = _steps(target)
+        steps = frames.whole_steps(np.asarray(positions, dtype=np.float64))
+        if not self._density.due(steps):
+            return
         self._aim_joints(steps)
         self._sdk.GripperCtrl(steps[6], self._gripper_effort, frames.GRIPPER_ON)
 
@@ -169,13 +196,19 @@ class Piper:
 
     def _forget_sdk(self) -> None:
         type(self._sdk)._instances.pop(self._spec.channel, None)
-        self._sdk = self._reader = self._sending_thread = self._feedback = None
+        self._sdk = self._reader = self._feedback = self._firmware = None
+        self._bus_off = False
+        self._sending_thread.release()
         self._complete.clear()
+        self._identified.clear()
         self._arrivals.clear()
         self._fresh_joints.clear()
 
     def _adopt(self, bus: can.BusABC) -> None:
-        """Send and receive on one bus, and let every send pass by us."""
+        """Send and receive on one bus, and let every send pass by us.
+
+        The SDK has one message for all sends: two threads would overwrite each other's targets.
+        """
         isolate(bus, self._spec)
         port = self._sdk.GetCanBus()
         port.send_bus.shutdown()  # its receive queue, which nobody empties, would grow for ever
@@ -183,21 +216,13 @@ class Piper:
         unchecked = port.SendCanMessage
 
         def send(identifier: int, data: Any, *args: Any) -> Any:
-            self._claim_sending_thread()
+            self._sending_thread.claim()
             outcome = unchecked(identifier, data, *args)
             if outcome is not port.CAN_STATUS.SEND_MESSAGE_SUCCESS:
                 raise WorkFailed(f"CAN bus '{self._can_spec}' did not take frame 0x{identifier:03X} ({outcome.name})")
             return outcome
 
         port.SendCanMessage = send
-
-    def _claim_sending_thread(self) -> None:
-        """The SDK has one message for all sends: two threads would overwrite each other's targets."""
-        thread = threading.get_ident()
-        if self._sending_thread is None:
-            self._sending_thread = thread
-        if thread != self._sending_thread:
-            raise RuntimeError(f"thread '{threading.current_thread().name}' sends to an arm that another thread drives")
 
     def _read(self, bus: can.BusABC) -> None:
         import can
@@ -208,14 +233,39 @@ class Piper:
             except (can.CanError, OSError):  # the interface went down: the feedback grows old, which says it all
                 self._stopping.wait(_READ_TIMEOUT)
                 continue
-            if message is not None and not (message.is_error_frame or message.is_extended_id):
-                self._sdk.ParseCANFrame(message)
-                self._arrived(message)
+            if message is not None:
+                self._hear(message)
+
+    def _hear(self, message: can.Message) -> None:
+        if message.is_error_frame:
+            if message.arbitration_id & _BUS_OFF:
+                self._note_bus_off()
+        elif message.is_extended_id or message.dlc != 8 or message.is_remote_frame:
+            return  # no frame of the PiPER's; the SDK would fill what is missing from nowhere
+        elif message.arbitration_id == frames.FIRMWARE:
+            self._identify(bytes(message.data))
+        elif message.arbitration_id in _PARTS:
+            self._bus_off = False
+            self._sdk.ParseCANFrame(message)
+            self._arrived(message)
+
+    def _note_bus_off(self) -> None:
+        """Said at once: no frame will come any more that could carry it."""
+        measured = self._feedback
+        if measured is not None and not self._bus_off:
+            self._feedback = replace(measured, faults=(*measured.faults, _BUS_OFF_FAULT))
+        self._bus_off = True
+
+    def _identify(self, data: bytes) -> None:
+        if data == frames.FIRMWARE_QUERY or self._firmware is not None:  # over udp we hear our own question
+            return
+        self._identity += data
+        self._firmware = version_in(bytes(self._identity))
+        if self._firmware is not None:
+            self._identified.set()
 
     def _arrived(self, message: can.Message) -> None:
         identifier = message.arbitration_id
-        if identifier not in _PARTS:
-            return
         waited = max(0.0, time.time() - message.timestamp)  # in the kernel's queue, and on its clock
         now = self._clock() - waited
         self._arrivals[identifier] = now
@@ -232,15 +282,18 @@ class Piper:
         gripper = self._sdk.GetArmGripperMsgs().gripper_state
         fast, slow = self._sdk.GetArmHighSpdInfoMsgs(), self._sdk.GetArmLowSpdInfoMsgs()
         steps = [getattr(joints, f"joint_{joint}") for joint in range(1, 7)] + [gripper.grippers_angle]
-        positions = np.array(steps) * _UNITS
+        positions = np.array(steps) * frames.UNITS
         speeds = [getattr(fast, f"motor_{joint}").motor_speed / 1000 for joint in range(1, 7)]
         motors = tuple(getattr(slow, f"motor_{joint}").foc_status_code for joint in range(1, 7))
         return ArmFeedback(
             stamp=now,
             positions=positions,
-            velocities=np.array([*speeds, self._gripper_velocity(float(positions[6]))]),
+            velocities=np.array(
+                [*speeds, self._gripper_speed.update(self._arrivals[frames.GRIPPER], float(positions[6]))]
+            ),
             enabled=all(bits & frames.MOTOR_ENABLED for bits in motors),
-            faults=faults(self._status(), motors, gripper.status_code) + self._silences(now),
+            faults=faults(self._status(), motors, gripper.status_code) + self._mode_fault() + self._silences(now),
+            firmware=self._firmware,
         )
 
     def _status(self) -> frames.ArmStatus:
@@ -253,31 +306,16 @@ class Piper:
             unreachable=status.err_code & 0xFF,
         )
 
-    def _gripper_velocity(self, opening: float) -> float:
-        """The arm does not report it: the difference of openings over their times, in [m/s]."""
-        arrival = self._arrivals[frames.GRIPPER]
-        if self._gripper_mark is None:
-            self._gripper_mark = arrival, opening
-        elapsed = arrival - self._gripper_mark[0]
-        if elapsed >= _GRIPPER_SPEED_OVER:
-            self._gripper_speed = (opening - self._gripper_mark[1]) / elapsed
-            self._gripper_mark = arrival, opening
-        return self._gripper_speed
+    def _mode_fault(self) -> tuple[str, ...]:
+        in_mit = int(self._sdk.GetArmStatus().arm_status.mode_feed) == frames.MOVE_MIT
+        if in_mit and self._firmware is not None and stuck_in_mit_mode(self._firmware):
+            return (f"MIT mode, which firmware {self._firmware} does not leave for joint targets: power it off and on",)
+        return ()
 
     def _silences(self, now: float) -> tuple[str, ...]:
         """A part that stopped speaking while the joints go on: its last word must not be believed."""
         return tuple(
             f"{part}: not heard for {now - self._arrivals[identifier]:.1f} s"
             for identifier, part in _PARTS.items()
-            if now - self._arrivals[identifier] > _SILENT_AFTER
+            if now - self._arrivals[identifier] > SILENT_AFTER
         )
-
-
-def _steps(target: NDArray[np.float64]) -> list[int]:
-    """Whole steps of the wire, never farther from zero than ``target``.
-
-    Every coordinate's limits enclose zero, so cutting towards it keeps a target at a limit within that limit. A
-    billionth of a step is forgiven, or 1° would come out as 0.999°.
-    """
-    steps = target / _UNITS
-    return [int(step) for step in np.trunc(steps + np.copysign(1e-6, steps))]

@@ -10,6 +10,9 @@ from math import pi
 from struct import Struct
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Commands, controller ← computer.
 EMERGENCY_STOP = 0x150
 CONTROL_MODE = 0x151
@@ -36,6 +39,7 @@ FIRMWARE_QUERY = bytes((1, 0, 0, 0, 0, 0, 0, 0))
 CONTROL_BY_CAN = 1
 CONTROL_STANDBY = 0
 MOVE_J = 1
+MOVE_MIT = 4
 STOP, RESET = 1, 2  # of EMERGENCY_STOP. Reset cuts power: the arm drops
 POWER_OFF, POWER_ON = 1, 2  # of MOTOR_POWER. Off drops the arm
 ALL_MOTORS = (7, 0xFF)  # the six joints and the gripper
@@ -44,6 +48,7 @@ MOTOR_ENABLED = 1 << 6  # in MotorSlow.status and GripperFeedback.status
 
 RADIANS_PER_STEP = pi / 180_000  # joint angles count 0.001°
 METRES_PER_STEP = 1e-6  # the gripper's opening counts 0.001 mm
+UNITS = np.array([RADIANS_PER_STEP] * 6 + [METRES_PER_STEP])  # of six joints and a gripper
 
 
 class EmergencyStop(NamedTuple):
@@ -210,3 +215,16 @@ def decode(identifier: int, data: bytes) -> Message | None:
         raise ValueError(f"frame 0x{identifier:03X} has {len(data)} bytes, not 8")
     kind, layout = _LAYOUTS[identifier]
     return kind(*layout.unpack(data))
+
+
+def whole_steps(target: NDArray[np.float64]) -> list[int]:
+    """A target in [rad] and [m], shape (7,), in the wire's whole steps, never farther from zero than it. Length 7.
+
+    Every coordinate's limits enclose zero, so cutting towards it keeps a target at a limit within that limit. A
+    billionth of a step is forgiven, or 1° would come out as 0.999°. Raises ``ValueError`` for a target that is not
+    seven finite numbers.
+    """
+    if target.shape != (7,) or not np.all(np.isfinite(target)):
+        raise ValueError(f"target {target} is not seven finite numbers")
+    steps = target / UNITS
+    return [int(step) for step in np.trunc(steps + np.copysign(1e-6, steps))]

@@ -20,6 +20,7 @@ from vla_runtime.arms.piper_limits import (
     MAX_JOINT_SPEED,
 )
 from vla_runtime.arms.plant import Plant
+from vla_runtime.arms.simulated_faults import SimulatedFaults
 
 if TYPE_CHECKING:
     import can
@@ -42,7 +43,6 @@ _STOPPED = 1  # ArmStatus.condition
 _BEYOND_LIMIT = 4
 _SUPPLY = 240  # [0.1 V]
 _WARM = 32  # [°C]
-_UNITS = np.array([frames.RADIANS_PER_STEP] * 6 + [frames.METRES_PER_STEP])
 
 
 class SimulatedPiper:
@@ -52,7 +52,7 @@ class SimulatedPiper:
     speed, and never towards a target beyond its limits. Unlike the arm, it does not fall when power is cut: it stands.
 
     audit: what arrived so far.
-    motor_faults: status bits the motors report besides their power, one int a joint; set them to simulate a fault.
+    faults: what is wrong with it.
     """
 
     def __init__(
@@ -63,14 +63,18 @@ class SimulatedPiper:
         firmware: str = "S-V1.8-2",
         clock: Callable[[], float] = time.monotonic,
         recording: Path | None = None,
+        command_period: float | None = None,
+        faults: SimulatedFaults | None = None,
     ) -> None:
         """``bus`` stays the caller's to shut down; ``recording``: a candump log of every command frame.
 
+        ``command_period``: between two targets as the sender means it, in [s], for the audit of their motion on a real
+        clock; None in simulated time, where the times of arrival are exact.
         Raises `BadInput` for a firmware that is not a version.
         """
         zero_angles(firmware)
-        self.audit = Audit()
-        self.motor_faults = [0] * 6
+        self.audit = Audit(command_period)
+        self.faults = SimulatedFaults() if faults is None else faults
         self._bus = bus
         self._plant = plant
         self._firmware = firmware
@@ -96,10 +100,14 @@ class SimulatedPiper:
 
     def step(self, now: float) -> None:
         """Obey what has arrived, let the body move up to ``now`` [s], and send the feedback that is due."""
-        while (message := self._bus.recv(timeout=0)) is not None:
-            self._receive(message)
+        import can
+
         elapsed = 0.0 if self._now is None else min(now - self._now, _LONGEST_STEP)
         self._now = now
+        while (message := self._bus.recv(timeout=0)) is not None:
+            if not self.faults.deaf:
+                self._receive(message, now)
+        self._lose_power()
         self._advance(elapsed)
         if now >= self._fast_due:
             self._send_fast()
@@ -107,17 +115,23 @@ class SimulatedPiper:
         if now >= self._slow_due:
             self._send_slow()
             self._slow_due = _next(self._slow_due, SLOW_PERIOD, now)
+        for identifier, data in self.faults.due(now):
+            self._bus.send(can.Message(arbitration_id=identifier, data=data, is_extended_id=False))
 
     def close(self) -> None:
         """Finish the recording. The bus is left open."""
         if self._recorder:
             self._recorder.stop()
 
-    def _receive(self, message: can.Message) -> None:
+    def _receive(self, message: can.Message, now: float) -> None:
         identifier, data = message.arbitration_id, bytes(message.data)
+        if message.is_error_frame or message.is_remote_frame or message.is_extended_id:
+            return
         if identifier == frames.FIRMWARE and data == frames.FIRMWARE_QUERY:
             self._record(message)
-            self._send(frames.FIRMWARE, self._firmware.encode())
+            text = _identity(self._firmware) if self.faults.firmware is None else self.faults.firmware.encode()
+            for start in range(0, len(text), 8):
+                self._send(frames.FIRMWARE, text[start : start + 8].ljust(8, bytes(1)))
         elif identifier in _COMMANDS:  # anything else is another's feedback, or our own heard back over udp
             self._record(message)
             try:
@@ -125,19 +139,19 @@ class SimulatedPiper:
             except ValueError:
                 self.audit.malformed += 1
             else:
-                self._obey(identifier, command)
+                self._obey(identifier, command, now)
 
     def _record(self, message: can.Message) -> None:
         self.audit.frames[message.arbitration_id] += 1
         if self._recorder:
             self._recorder(message)
 
-    def _obey(self, identifier: int, command: frames.Message | None) -> None:
+    def _obey(self, identifier: int, command: frames.Message | None, now: float) -> None:
         match command:
             case frames.Pair():
-                self._aim_joints(2 * frames.JOINT_TARGETS.index(identifier), command)
+                self._aim_joints(2 * frames.JOINT_TARGETS.index(identifier), command, now)
             case frames.GripperTarget():
-                self._aim_gripper(command)
+                self._aim_gripper(command, now)
             case frames.ControlMode():
                 self._control, self._move = command.control, command.move
                 self._speed = min(command.speed_percent, 100) / 100
@@ -158,8 +172,9 @@ class SimulatedPiper:
                 limit = frames.AccelerationLimit(motor, round(MAX_JOINT_ACCELERATION * 1000))
                 self._send_message(frames.ACCELERATION_LIMIT, limit)
 
-    def _aim_joints(self, first: int, pair: frames.Pair) -> None:
-        within = self.audit.target(first, pair)
+    def _aim_joints(self, first: int, pair: frames.Pair, now: float) -> None:
+        self._note_rest(first, first + 1)
+        within = self.audit.target(first, pair, now)
         for joint, steps, allowed in zip((first, first + 1), pair, within, strict=True):
             self._beyond_limit &= ~(1 << joint)
             if not allowed:
@@ -167,11 +182,17 @@ class SimulatedPiper:
             elif self._listens():
                 self._targets[joint] = steps * frames.RADIANS_PER_STEP
 
-    def _aim_gripper(self, command: frames.GripperTarget) -> None:
-        (within,) = self.audit.target(6, (command.opening,))
+    def _aim_gripper(self, command: frames.GripperTarget, now: float) -> None:
+        self._note_rest(6)
+        (within,) = self.audit.target(6, (command.opening,), now)
         self._power(6, command.code in (frames.GRIPPER_ON, frames.GRIPPER_ON_CLEAR))
         if within and self._powered[6] and not self._stopped:
             self._targets[6] = command.opening * frames.METRES_PER_STEP
+
+    def _note_rest(self, *coordinates: int) -> None:
+        for index in coordinates:
+            if not self._powered[index]:
+                self.audit.rest(index, float(self._plant.positions[index]))
 
     def _listens(self) -> bool:
         return self._control == frames.CONTROL_BY_CAN and self._move == frames.MOVE_J and not self._stopped
@@ -187,6 +208,11 @@ class SimulatedPiper:
             self._setpoint[motor] = self._targets[motor] = self._plant.positions[motor]
         self._powered[motor] = on
 
+    def _lose_power(self) -> None:
+        for motor in range(7):
+            if self.faults.unpowered >> motor & 1:
+                self._power(motor, False)
+
     def _advance(self, elapsed: float) -> None:
         moving = self._powered & (not self._stopped)
         reach = np.append(np.full(6, MAX_JOINT_SPEED * self._speed), MAX_GRIPPER_SPEED) * elapsed
@@ -197,7 +223,7 @@ class SimulatedPiper:
 
     def _send_fast(self) -> None:
         positions, velocities = self._plant.positions, self._plant.velocities
-        steps = np.rint(positions / _UNITS).astype(int).tolist()
+        steps = np.rint(positions / frames.UNITS).astype(int).tolist()
         self._send_message(frames.ARM_STATUS, self._status())
         transform = flange_transform(positions[:6], self._firmware)
         pose = np.rint(transform[:3, 3] / frames.METRES_PER_STEP).astype(int).tolist()
@@ -216,21 +242,34 @@ class SimulatedPiper:
         condition = _BEYOND_LIMIT if self._beyond_limit else 0
         if self._stopped:
             condition = _STOPPED
+        if self.faults.condition is not None:
+            condition = self.faults.condition
         moving = int(bool(np.any(self._powered & (self._setpoint != self._targets))))
         return frames.ArmStatus(self._control, condition, self._move, moving=moving, beyond_limit=self._beyond_limit)
 
     def _send_slow(self) -> None:
         for joint, identifier in enumerate(frames.MOTOR_SLOW):
-            status = self.motor_faults[joint] | (frames.MOTOR_ENABLED if self._powered[joint] else 0)
+            status = self.faults.motor_bits[joint] | (frames.MOTOR_ENABLED if self._powered[joint] else 0)
             self._send_message(identifier, frames.MotorSlow(_SUPPLY, _WARM, _WARM, status))
 
     def _send_message(self, identifier: int, message: frames.Message) -> None:
         self._send(identifier, frames.encode(identifier, message))
 
     def _send(self, identifier: int, data: bytes) -> None:
-        import can
+        assert self._now is not None
+        self.faults.outgoing(self._now, identifier, data)
 
-        self._bus.send(can.Message(arbitration_id=identifier, data=data, is_extended_id=False))
+
+def _identity(firmware: str) -> bytes:
+    """The controller's identity as it answers it, in eleven frames: the version has a field of 8 bytes, without an end.
+
+    Hardware, motor batch, kind of node, version, date and number of the node lie where the PiPER has them.
+    """
+    text = bytearray(88)
+    fields = {0: "H-V1.2-1", 16: "10", 32: "ARM_MC", 60: firmware[:8], 68: "250925", 76: "15"}
+    for start, value in fields.items():
+        text[start : start + len(value)] = value.encode()
+    return bytes(text)
 
 
 def _next(due: float, period: float, now: float) -> float:

@@ -19,7 +19,7 @@ try:
     from sensor_msgs.msg import CompressedImage, JointState
 
     from vla_runtime_ros import converters, params, qos
-    from vla_runtime_ros.observation_buffer import NotReadyError, ObservationBuffer, Snapshot
+    from vla_runtime_ros.observation_buffer import Matching, NotReadyError, ObservationBuffer, Snapshot
 except ImportError as error:
     raise BadInput(f"capture needs ROS 2 and the package vla_runtime ({error}): source the workspace first") from error
 
@@ -44,9 +44,9 @@ def capture(
     cameras: topic per camera name; empty for every ``CAMERA/image_raw/compressed`` there is.
     Raises `WorkFailed` where a topic stays silent or a camera changes its size.
     """
-    with _node() as (node, spin):
-        chosen = dict(cameras) or _advertised(node, spin)
-        observations: ObservationBuffer[CompressedImage] = ObservationBuffer(tuple(chosen), _STALE)
+    with listening_node() as (node, spin):
+        chosen = dict(cameras) or advertised(node, spin)
+        observations: ObservationBuffer[CompressedImage] = ObservationBuffer(tuple(chosen), Matching(_STALE))
         _listen(node, observations, chosen, joints)
         snapshots = _take(observations, spin, samples, 1.0 / rate, on_sample)
     images = {camera: [converters.rgb_from_compressed(shot.images[camera]) for shot in snapshots] for camera in chosen}
@@ -63,7 +63,7 @@ def capture(
 
 
 @contextmanager
-def _node() -> Iterator[tuple[Node, Callable[[float], None]]]:
+def listening_node() -> Iterator[tuple[Node, Callable[[float], None]]]:
     """A node of our own and a function that serves it for some seconds at most."""
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -78,7 +78,8 @@ def _node() -> Iterator[tuple[Node, Callable[[float], None]]]:
         rclpy.shutdown(context=context)
 
 
-def _advertised(node: Node, spin: Callable[[float], None]) -> dict[str, str]:
+def advertised(node: Node, spin: Callable[[float], None]) -> dict[str, str]:
+    """Every topic CAMERA/image_raw/compressed by its camera; raises `WorkFailed` where there is none."""
     deadline = time.monotonic() + PATIENCE
     settled = time.monotonic() + 1.0  # topics of one robot are discovered one after the other
     while time.monotonic() < deadline:

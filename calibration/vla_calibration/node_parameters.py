@@ -50,5 +50,13 @@ def _given(path: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for node, section in content.items() if isinstance(content, dict) else ():
         if str(node).rsplit("/", 1)[-1] == _NODE and isinstance(section, dict):
-            given |= section.get("ros__parameters") or {}
+            given |= _flat(section.get("ros__parameters") or {})
     return given
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"rtc": {"form": …}}`` → ``{"rtc.form": …}``, as ROS names it."""
+    flat: dict[str, Any] = {}
+    for name, value in section.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

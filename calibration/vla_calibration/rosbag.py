@@ -7,10 +7,8 @@ CAMERA/image_raw; names without a leading slash are found in any namespace.
 
 from __future__ import annotations
 
-import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,13 +38,15 @@ class BagRecording:
         """Raises `BadInput` where ``root`` cannot be read, or holds no observation such as the policy needs."""
         joints = joint_names("state", inputs.state)
         parameters = node_parameters(root, skip=METADATA)
+        from vla_runtime_ros import bag
+
         self._root = root
-        with _opened(root) as reader:
-            types = {connection.topic: connection.msgtype for connection in reader.connections}
+        with bag.opened(root) as reader:
+            types = bag.topics(reader)
             topic = parameters["joint_states_topic"]
             self._joints = _find(root, types, [topic], [_JOINTS], "no joints", f"joint_states_topic: {topic}")
             self._cameras = _camera_topics(root, types, tuple(inputs.cameras), parameters["camera_topics"])
-            self._snapshots = self._observe(reader, joints, parameters["observation_timeout"])
+            self._snapshots = self._observe(reader, joints, parameters)
         self.name = f"bag {root.resolve().name}"
         self.episodes = (Episode(0, None, range(len(self._snapshots))),)
 
@@ -59,7 +59,9 @@ class BagRecording:
             for camera, time in self._snapshots[moment.frame].images.items()
         }
         images: defaultdict[Moment, dict[str, NDArray[np.uint8]]] = defaultdict(dict)
-        with _opened(self._root) as reader:
+        from vla_runtime_ros import bag
+
+        with bag.opened(self._root) as reader:
             for topic, time, message in _messages(reader, cameras):
                 moment = due.pop((topic, time), None)
                 if moment is None:
@@ -70,13 +72,14 @@ class BagRecording:
         if due:
             raise BadInput(f"{self._root} changed while it was read: {len(due)} images are gone")
 
-    def _observe(self, reader: Reader, joints: Sequence[str], timeout: float) -> list[Snapshot[int]]:
+    def _observe(self, reader: Reader, joints: Sequence[str], parameters: Mapping[str, Any]) -> list[Snapshot[int]]:
         """What an infinitely fast policy node would have answered; an image is the time at which it was received."""
-        from vla_runtime_ros import converters
+        from vla_runtime_ros import converters, policy_parameters
         from vla_runtime_ros.observation_buffer import NotReadyError, ObservationBuffer
 
         cameras = {topic: camera for camera, topic in self._cameras.items()}
-        buffer: ObservationBuffer[int] = ObservationBuffer(tuple(self._cameras), timeout)
+        matching = policy_parameters.matching(parameters.__getitem__, tuple(self._cameras))
+        buffer: ObservationBuffer[int] = ObservationBuffer(tuple(self._cameras), matching)
         snapshots, reason, unreadable = [], "it holds no messages of them", ""
         for topic, time, read in _messages(reader, [self._joints, *cameras]):
             message, now = read(), time * 1e-9
@@ -153,20 +156,8 @@ def _messages(reader: Reader, topics: Iterable[str]) -> Iterator[tuple[str, int,
     """Topic, time of receipt [ns] and a function that deserialises, for each message on ``topics``, in time."""
     from rosbags.typesys import Stores, get_typestore
 
-    store, chosen = get_typestore(Stores.ROS2_KILTED), set(topics)
-    connections = [connection for connection in reader.connections if connection.topic in chosen]
-    for connection, time, data in reader.messages(connections):
-        yield connection.topic, time, lambda data=data, kind=connection.msgtype: store.deserialize_cdr(data, kind)
+    from vla_runtime_ros import bag
 
-
-@contextmanager
-def _opened(root: Path) -> Iterator[Reader]:
-    import apsw
-    from rosbags.rosbag2 import Reader, ReaderError
-    from rosbags.serde import SerdeError
-
-    try:
-        with Reader(root) as reader:
-            yield reader
-    except (ReaderError, SerdeError, apsw.Error, OSError, OverflowError, UnicodeDecodeError, struct.error) as error:
-        raise BadInput(f"{root} cannot be read as a bag ({error}): copy it again, or try ros2 bag reindex") from error
+    store = get_typestore(Stores.ROS2_KILTED)
+    for topic, time, kind, data in bag.recorded(reader, topics):
+        yield topic, time, lambda data=data, kind=kind: store.deserialize_cdr(data, kind)

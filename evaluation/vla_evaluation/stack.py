@@ -47,7 +47,7 @@ class Stack:
     bundle: the policy.
     logs: directory for one log per node.
     parameters: per node, parameters that differ from the file.
-    namespace: ROS namespace of all nodes.
+    namespace: ROS namespace of all nodes. domain: the DDS domain, where it shall not be one of their own.
     recording: what the nodes said and measured since they started.
     """
 
@@ -59,16 +59,19 @@ class Stack:
         parameters: Mapping[str, Values] | None = None,
         config: Path = CONFIG,
         namespace: str = "",
+        domain: int | None = None,
     ) -> None:
         self._logs, self._config, self._namespace = logs, config, namespace
         token = f"{os.getpid()}-{random.randrange(1 << 32):08x}"
         given = parameters or {}
         self._parameters: dict[str, Values] = {
-            "sim_node": {"can": f"udp:{token}", **given.get("sim_node", {})},
-            "arm_node": {"arm": "sdk", "can": f"udp:{token}", **given.get("arm_node", {})},
+            "sim_node": {**given.get("sim_node", {}), "can": f"udp:{token}"},
+            # The only arm that may move without the user's word is the simulated one on this bus.
+            "arm_node": {"dry_run": False, **given.get("arm_node", {}), "arm": "sdk", "can": f"udp:{token}"},
             "policy_node": {"bundle": str(bundle.resolve()), **given.get("policy_node", {})},
         }
-        self._domain = random.randrange(1, 102)  # above 101 the ports of a domain meet Linux's ephemeral ones
+        # Above 101 the ports of a domain meet Linux's ephemeral ones.
+        self._domain = random.randrange(1, 102) if domain is None else domain
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._resources = ExitStack()
 

@@ -39,11 +39,14 @@ def test_success_is_the_same_through_the_runtime_through_can_and_through_ros(tmp
         assert outcome.holding, way
         assert outcome.ended_because is None, way
         assert outcome.instruction == found["runtime"].instruction
-        assert outcome.path_length == pytest.approx(found["runtime"].path_length, abs=0.03), way  # [m]
+    # Without limits the joints arrive together, with them each when it can: another way, and the same one twice.
+    assert found["ros"].path_length == pytest.approx(found["can"].path_length, abs=0.03)  # [m]
+    assert found["can"].path_length == pytest.approx(found["runtime"].path_length, abs=0.1)
     assert found["runtime"].interventions is None
     for way in ("can", "ros"):
-        assert found[way].interventions is not None
-        assert found[way].interventions["velocity_limit"] > 10
+        interventions = found[way].interventions
+        assert interventions is not None
+        assert sum(interventions[f"{what}_limit"] for what in ("velocity", "acceleration", "jerk")) > 10
 
 
 def test_the_wrong_cube_is_a_failure_with_its_film_through_ros_too(tmp_path: Path, bundle: Path) -> None:

@@ -29,6 +29,7 @@ RAMP = 0.15  # [rad] over a chunk; three of them leave the gripper above the tab
 CONTROL_PERIOD = 0.01  # [s]
 SETTLING = 0.3  # [s], from the first command of a chunk until the arm has caught up with it
 TRACKING_TOLERANCE = 0.03  # [rad], a fifth of what a chunk asks
+BRAKING = 0.3  # [s], from the hold until the arm rests
 CHUNKS = 3
 HELD = 20  # commands between enabling and the first request for motion
 
@@ -59,7 +60,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     candump = directory / "frames.log"
     parameters = {
         "sim_node": {"record": str(candump), "image_height": 64, "image_width": 64},
-        "arm_node": {"chunk_timeout": CHUNK_TIMEOUT, "diagnostics_rate": 5.0, "feedback_timeout": 0.5},
+        "arm_node": {
+            "chunk_timeout": CHUNK_TIMEOUT,
+            "watchdogs": '["policy=5.0"]',  # its chunks shall be missed first
+            "diagnostics_rate": 5.0,
+            "feedback_timeout": 0.5,
+        },
         "policy_node": {"chunk_rate": 0.5, "engine": "onnxruntime"},
     }
     with Stack(bundle, directory / "logs", parameters=parameters) as stack:
@@ -73,7 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         stack.kill("policy_node")
         last_chunk = recording.chunks[-1][1]
         stack.wait(
-            lambda: len(after(recording.commands, last_chunk.stamp + CHUNK_TIMEOUT)) > 50,
+            lambda: len(after(recording.commands, last_chunk.stamp + CHUNK_TIMEOUT + BRAKING)) > 50,
             20.0,
             "commands after the hold",
         )
@@ -102,12 +108,13 @@ def test_the_arm_moved_as_the_chunks_said(run: Run) -> None:
 
 
 def test_killing_the_policy_makes_the_arm_hold_within_its_timeout_and_say_why(run: Run) -> None:
-    held = after(run.recording.commands, run.last_chunk.stamp + CHUNK_TIMEOUT)
+    held = after(run.recording.commands, run.last_chunk.stamp + CHUNK_TIMEOUT + BRAKING)
     moving = after(run.recording.commands, run.last_chunk.stamp + CHUNK_TIMEOUT / 2)[: -len(held)]
     assert np.ptp(moving, axis=0)[0] > 0.03, "the arm was moving until then"
     np.testing.assert_array_equal(np.ptp(held, axis=0), np.zeros(7))
-    assert re.match(r"HOLDING: newest chunk is 1\.2\d+ s old, limit 1\.200 s", run.recording.states[-2][1])
-    assert run.recording.states[-1][1] == "INACTIVE: SIGTERM"
+    held_because, *ended = [state for _, state in run.recording.states][-3:]
+    assert re.match(r"HOLDING: newest chunk is 1\.2\d+ s old, limit 1\.200 s", held_because)
+    assert ended == ["HOLDING: SIGTERM", "INACTIVE: SIGTERM"]
 
 
 def test_the_arm_was_only_moved_on_the_users_word(run: Run) -> None:

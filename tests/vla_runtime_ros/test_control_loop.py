@@ -30,6 +30,13 @@ class FakeArm:
         self.events: list[str] = []
         self.threads: set[int] = set()
         self.broken = False
+        self.refusing: str | None = None
+        self.slow = 0.0
+        self.works: Callable[[float], None] = lambda seconds: None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def connect(self) -> None:
         self._note("connect")
@@ -44,8 +51,11 @@ class FakeArm:
         self.enabled = True
 
     def command(self, positions: NDArray[np.float64]) -> None:
+        if self.refusing is not None:
+            raise WorkFailed(self.refusing)
         self._note("command")
         self.positions = positions
+        self.works(self.slow)
 
     def disable(self) -> None:
         self._note("disable")
@@ -60,11 +70,15 @@ class FakeArm:
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, settings: ControlSettings | None = None) -> None:
         self.now = 1000.0
         self.arm = FakeArm(lambda: self.now)
-        controller = ArmController(ControlSettings(), PIPER_LIMITS)
+        self.arm.works = self.passes
+        controller = ArmController(settings or ControlSettings(), PIPER_LIMITS)
         self.loop = ControlLoop(self.arm, controller, Pace(100.0), lambda: self.now)
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
 
     def periods(self, count: int) -> None:
         for _ in range(count):
@@ -98,9 +112,13 @@ def test_it_sends_nothing_until_it_is_told_to_tick() -> None:
 def test_it_follows_a_chunk_and_counts_what_it_sends() -> None:
     rig = Rig()
     rig.track(START + 0.01)
-    np.testing.assert_allclose(rig.arm.positions, START + np.array([*[0.01] * 6, 0.005]), atol=1e-9)  # gripper: 0.1 m/s
+    assert not rig.loop.resting
+    rig.periods(40)
+    np.testing.assert_allclose(rig.arm.positions, START + 0.01, atol=1e-6)
+    assert rig.loop.resting
     assert rig.loop.commands == rig.arm.events.count("command") == len(rig.loop.sent)
     assert [state for state, _ in rig.loop.changes][-1] == "TRACKING"
+    assert [change.end.name for change in rig.loop.history][-1] == "TRACKING"
 
 
 def test_latency_is_recorded_once_per_observation_at_its_first_command() -> None:
@@ -129,6 +147,8 @@ def test_leaving_active_sends_nothing_more_and_coming_back_waits_for_the_user() 
     rig = Rig()
     rig.track(START + 0.05)
     rig.loop.ask(lambda controller, now: controller.request_hold(now, "deactivated"))
+    rig.periods(50)
+    assert rig.loop.resting
     rig.loop.ticking.clear()
     sent = rig.loop.commands
     rig.periods(100)
@@ -161,6 +181,48 @@ def test_a_refused_request_says_why_and_power_is_never_cut_unasked() -> None:
     rig.periods(2)
     assert "park" in str(refused.result(0))
     assert "disable" not in rig.arm.events
+
+
+def test_a_send_that_fails_stops_the_arm_and_says_why() -> None:
+    rig = Rig()
+    rig.track(START + 0.05)
+    rig.arm.refusing = "CAN bus 'can0' did not take frame 0x155"
+    rig.periods(2)
+    assert rig.loop.latest is not None
+    assert (rig.loop.latest.state.name, rig.loop.latest.reason) == ("HOLDING", rig.arm.refusing)
+    assert rig.loop.latest.needs_resume
+    assert rig.loop.interventions["send_failed"] == 1
+    rig.arm.refusing = None
+    rig.offer(START + 0.05)
+    rig.periods(5)
+    assert rig.loop.latest.state.name == "HOLDING"
+
+
+def test_signs_of_life_reach_the_watchdogs() -> None:
+    rig = Rig(ControlSettings(watchdogs={"policy": 0.05}))
+    rig.track(START + 0.05)
+    assert rig.loop.latest is not None
+    assert rig.loop.latest.state.name == "HOLDING"  # nothing was heard of the policy yet
+    for _ in range(5):
+        rig.loop.heard("policy", rig.now)
+        rig.offer(START + 0.05)
+        rig.periods(2)
+    assert rig.loop.latest.state.name == "TRACKING"
+    rig.periods(8)
+    assert (rig.loop.latest.state.name, rig.loop.interventions["watchdog"]) == ("HOLDING", 1)
+    assert "policy is 0.0" in rig.loop.latest.reason
+
+
+def test_work_that_takes_longer_than_it_may_makes_the_arm_hold() -> None:
+    rig = Rig()
+    rig.track(START + 0.05)
+    rig.arm.slow = 0.3
+    rig.periods(1)
+    rig.arm.slow = 0.0
+    rig.periods(1)
+    assert rig.loop.latest is not None
+    assert "late" in rig.loop.latest.reason
+    assert rig.loop.interventions["loop_overrun"] == 1
 
 
 def test_one_thread_connects_sends_and_closes() -> None:

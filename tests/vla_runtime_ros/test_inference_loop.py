@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vla_runtime.arms.arm import JOINT_NAMES
 from vla_runtime.errors import BadInput, WorkFailed
-from vla_runtime_ros.inference_loop import NO_TASK, InferenceLoop
-from vla_runtime_ros.observation_buffer import ObservationBuffer, Snapshot
+from vla_runtime.policy.rtc import PreviousChunk
+from vla_runtime_ros.continuation import Continuation
+from vla_runtime_ros.inference_loop import NO_TASK, Answer, InferenceLoop
+from vla_runtime_ros.observation_buffer import Matching, ObservationBuffer, Snapshot
 
 
 class FakeThinker:
@@ -22,33 +25,37 @@ class FakeThinker:
         self.tasks: list[str] = []
         self.failing = False
         self.seen: list[float] = []
+        self.continued: list[PreviousChunk | None] = []
 
     def set_task(self, task: str) -> None:
         if not task:
             raise BadInput("the task is empty")
         self.tasks.append(task)
 
-    def infer(self, snapshot: Snapshot[str]) -> NDArray[np.float64]:
+    def infer(self, snapshot: Snapshot[str], previous: PreviousChunk | None) -> Answer:
         self.seen.append(snapshot.stamp)
+        self.continued.append(previous)
         if self.failing:
             raise WorkFailed("not finite")
-        return np.tile(snapshot.state, (4, 1))
+        actions = np.tile(snapshot.state, (4, 1))
+        return Answer(actions, actions)
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, continuation: Continuation | None = None) -> None:
         self.thinker = FakeThinker()
-        self.observations: ObservationBuffer[str] = ObservationBuffer(("side",), 0.5)
+        self.observations: ObservationBuffer[str] = ObservationBuffer(("side",), Matching(0.5))
         self.published: list[tuple[float, NDArray[np.float64]]] = []
         self.refused: list[str] = []
         self.now = 100.0
         self.loop: InferenceLoop[str] = InferenceLoop(
             self.thinker,
             self.observations,
-            lambda stamp, actions: self.published.append((stamp, actions)),
+            lambda snapshot, targets: self.published.append((snapshot.stamp, targets)),
             self.refused.append,
             0.0,
             lambda: self.now,
+            continuation,
         )
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.loop.run, args=(self.stopping,))
@@ -132,15 +139,45 @@ def test_a_failed_inference_costs_one_chunk_not_the_loop(rig: Rig) -> None:
     assert rig.loop.idle_because is None
 
 
+def test_a_chunk_continues_the_one_before_and_one_that_came_too_late_is_not_published() -> None:
+    rig = Rig(Continuation(10.0, 95.0, 0.25, JOINT_NAMES, JOINT_NAMES))
+    rig.thread.start()
+    rig.loop.set_task("reach")
+    rig.observe(100.0)
+    eventually(lambda: len(rig.published) == 1)
+    rig.observe(100.1)
+    eventually(lambda: len(rig.published) == 2)
+    answer = rig.thinker.infer
+
+    def slow(snapshot: Snapshot[str], previous: PreviousChunk | None) -> Answer:
+        rig.now += 0.15
+        return answer(snapshot, previous)
+
+    rig.thinker.infer = slow  # type: ignore[method-assign]
+    rig.observe(100.2)
+    eventually(lambda: rig.loop.rejected == 1)
+    assert rig.loop.idle_because == (
+        "chunk rejected: inference took 150 ms, 2 actions of 100 ms, and the chunk continues 0"
+    )
+    rig.observe(100.3)
+    eventually(lambda: len(rig.published) == 3)
+    rig.stopping.set()
+    rig.thread.join(10.0)
+    previous = rig.thinker.continued
+    assert previous[0] is None
+    assert [None if one is None else one.frozen for one in previous[1:]] == [0, 0, 2]
+    np.testing.assert_allclose(previous[3].actions[0], 100.1)  # type: ignore[union-attr]
+
+
 def test_the_answer_to_a_replaced_task_is_not_published() -> None:
     rig = Rig()
     began, go_on = threading.Event(), threading.Event()
     answer = rig.thinker.infer
 
-    def slow(snapshot: Snapshot[str]) -> NDArray[np.float64]:
+    def slow(snapshot: Snapshot[str], previous: PreviousChunk | None) -> Answer:
         began.set()
         go_on.wait(10.0)
-        return answer(snapshot)
+        return answer(snapshot, previous)
 
     rig.thinker.infer = slow  # type: ignore[method-assign]
     rig.thread.start()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
 
 from vla_runtime.errors import BadInput, WorkFailed
 from vla_runtime_ros.diagnostics import Health, Level
@@ -23,7 +25,11 @@ SUCCESS, FAILURE, ERROR = (
 class Example(ManagedNode):
     """Writes down what happens to it, and fails where it is told to."""
 
-    PARAMETERS = (Parameter("speed", 1.0, "Speed.", (0.0, 2.0)),)
+    PARAMETERS = (
+        Parameter("speed", 1.0, "Speed.", (0.0, 2.0)),
+        Parameter("pace", 1.0, "Pace.", (0.0, 2.0), read_only=False),
+        Parameter("weights", [0.5, 0.5], "Weights.", (0.0, 1.0), read_only=False),
+    )
 
     def __init__(self) -> None:
         super().__init__("example")
@@ -43,6 +49,11 @@ class Example(ManagedNode):
 
     def stop(self) -> None:
         self.events.append(f"stop: {self.stopped.text}")
+
+    def changed(self, changes: Mapping[str, Any]) -> None:
+        if changes.get("pace") == 0.0:
+            raise BadInput("pace 0 goes\nnowhere")
+        self.events.append(f"changed: {sorted(changes)}")
 
     def health(self) -> Health:
         return Health(Level.OK, "well", {"speed": self.value("speed")})
@@ -145,6 +156,35 @@ def test_halting_from_active_comes_down_to_unconfigured_with_the_first_reason(no
     assert node.events == [*SET_UP, "start", "stop: the bus went down", *TORN_DOWN]
     assert node.stopped.text == "the bus went down"
     executor.shutdown()
+
+
+def change(node: Example, **values: Any) -> str:
+    """Set parameters together; the reason where that is refused."""
+    parameters = [RosParameter(name, value=value) for name, value in values.items()]
+    return str(node.set_parameters_atomically(parameters).reason)
+
+
+def test_parameters_change_all_together_or_not_at_all(node: Example) -> None:
+    node.trigger_configure()
+    node.events.clear()
+    assert change(node, pace=1.5, weights=[0.1, 0.9]) == ""
+    assert node.events == ["changed: ['pace', 'weights']"]
+    assert (node.value("pace"), list(node.value("weights"))) == (1.5, [0.1, 0.9])
+    assert "weights is" in change(node, pace=0.5, weights=[0.1, 1.1])
+    assert "expected a list of 2 numbers" in change(node, pace=0.5, weights=[0.1])
+    assert "nan" in change(node, pace=float("nan"))
+    assert change(node, weights=[0.0, 0.0], pace=0.0) == "pace 0 goes nowhere"
+    assert "read-only" in change(node, pace=0.5, speed=0.5)
+    assert (node.value("pace"), list(node.value("weights"))) == (1.5, [0.1, 0.9])
+    assert node.events == ["changed: ['pace', 'weights']"]
+
+
+def test_what_changes_while_nothing_is_set_up_is_taken_by_the_next_setup(node: Example) -> None:
+    assert change(node, pace=0.5) == ""
+    assert "weights is" in change(node, weights=[2.0, 2.0])
+    assert node.events == []
+    node.trigger_configure()
+    assert node.value("pace") == 0.5
 
 
 def test_diagnostics_say_health_while_configured_and_the_reason_after_a_stop(node: Example) -> None:

@@ -14,13 +14,15 @@ import yaml
 
 from vla_runtime_ros.arm_node import ArmNode
 from vla_runtime_ros.policy_node import PolicyNode
+from vla_runtime_ros.replay_node import ReplayNode
 from vla_runtime_ros.sim_node import SimNode
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "vla_runtime"
 LAUNCH = PACKAGE / "launch" / "piper_policy.launch.py"
 CONFIG = PACKAGE / "config" / "piper_policy.yaml"
-NODES = {"arm_node": ArmNode, "policy_node": PolicyNode, "sim_node": SimNode}
-FROM_LAUNCH = {"bundle", "arm", "can"}
+NODES = {"arm_node": ArmNode, "policy_node": PolicyNode, "replay_node": ReplayNode, "sim_node": SimNode}
+FROM_LAUNCH = {"bundle", "arm", "can", "bag"}
+ARGUMENTS = {"bundle", "sim", "arm", "can", "dry_run", "replay", "config"}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_every_node_the_launch_file_starts_is_installed(
 def test_the_launch_file_has_its_arguments_and_uses_no_other(launch_calls: list[ast.Call]) -> None:
     declared = {first(call): call for call in named(launch_calls, "DeclareLaunchArgument")}
     used = {first(call) for call in named(launch_calls, "LaunchConfiguration")}
-    assert set(declared) == {"bundle", "sim", "arm", "can", "config"} == used
+    assert set(declared) == ARGUMENTS == used
     for name, call in declared.items():
         assert {"default_value", "description"} <= {keyword.arg for keyword in call.keywords}, name
 

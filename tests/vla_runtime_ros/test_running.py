@@ -57,3 +57,51 @@ def test_a_signal_ends_it_cleanly(environment: dict[str, str], number: signal.Si
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+# Starts what it is told to, says which process that is, and is gone without a word as soon as it is told.
+PARENT = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+print(child.pid, flush=True)
+sys.stdin.readline()
+os._exit(1)
+"""
+
+
+def test_the_end_of_whoever_started_it_ends_it_as_a_signal_does(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "ros"
+    node = [sys.executable, "-m", "vla_runtime_ros.arm_node"]
+    said = (tmp_path / "said").open("w+")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *node],
+        env=environment | {"ROS_LOG_DIR": str(log)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        text=True,
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    deadline = time.monotonic() + 60
+    while not list(log.glob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.stdin.write("\n")
+    parent.stdin.close()
+    parent.wait()
+    while alive(pid):
+        assert time.monotonic() < deadline, "it outlived its parent"
+        time.sleep(0.05)
+    said.seek(0)
+    assert "Traceback" not in said.read()
+    said.close()
+
+
+def alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")

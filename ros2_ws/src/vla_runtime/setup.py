@@ -16,7 +16,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", ["launch/piper_policy.launch.py"]),
-        (f"share/{PACKAGE}/config", ["config/piper_policy.yaml"]),
+        (f"share/{PACKAGE}/config", ["config/piper_policy.yaml", "config/security_policy.xml"]),
     ],
     install_requires=["setuptools"],
     zip_safe=True,
@@ -24,6 +24,7 @@ setup(
         "console_scripts": [
             "arm_node = vla_runtime_ros.arm_node:main",
             "policy_node = vla_runtime_ros.policy_node:main",
+            "replay_node = vla_runtime_ros.replay_node:main",
             "sim_node = vla_runtime_ros.sim_node:main",
         ],
     },

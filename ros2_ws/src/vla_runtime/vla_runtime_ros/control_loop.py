@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -16,6 +16,7 @@ from vla_runtime.chunks.chunk import ActionChunk
 from vla_runtime.errors import VlaError
 from vla_runtime.profiling.spans import Spans
 from vla_runtime.safety.controller import ArmController, Tick
+from vla_runtime.safety.states import Transition
 from vla_runtime_ros.pace import Pace
 
 PERIOD, LATENCY, TICK = "control_period", "observation_to_command", "tick"
@@ -34,6 +35,7 @@ class ControlLoop:
     changes: (state and reason) whenever they changed, for whoever drains them.
     sent: (time in [s], command (7,)) of the newest commands, for whoever drains them.
     commands: how many commands were sent.
+    resting: the newest tick sent nothing new.
     refused_chunk: why the newest refused chunk was refused, None after an accepted one.
     """
 
@@ -41,6 +43,7 @@ class ControlLoop:
         self._arm, self._controller, self._pace, self._clock = arm, controller, pace, clock
         self._requests: queue.SimpleQueue[tuple[Request, Future[str | None]]] = queue.SimpleQueue()
         self._chunks: queue.SimpleQueue[ActionChunk] = queue.SimpleQueue()
+        self._signs: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
         self._woke: float | None = None
         self._answered = -np.inf
         self.ticking = threading.Event()
@@ -49,6 +52,7 @@ class ControlLoop:
         self.changes: deque[tuple[str, str]] = deque(maxlen=100)
         self.sent: deque[tuple[float, NDArray[np.float64]]] = deque(maxlen=1000)
         self.commands = 0
+        self.resting = True
         self.refused_chunk: str | None = None
         self.spans = Spans()
 
@@ -56,6 +60,15 @@ class ControlLoop:
     def interventions(self) -> Mapping[str, int]:
         """How often the safety layer intervened, by kind."""
         return self._controller.interventions
+
+    @property
+    def history(self) -> Sequence[Transition]:
+        """The newest changes of state and reason, the oldest first."""
+        return self._controller.history
+
+    def heard(self, name: str, stamp: float) -> None:
+        """Hand over a sign of life, stamped ``stamp`` [s], for the next period. Any thread."""
+        self._signs.put((name, stamp))
 
     def offer(self, chunk: ActionChunk) -> None:
         """Hand over a chunk for the next period. Any thread."""
@@ -84,6 +97,8 @@ class ControlLoop:
     def period(self, woke: float) -> None:
         """One control period, begun at ``woke`` in [s] on the pace's clock."""
         now = self._clock()
+        while not self._signs.empty():
+            self._controller.heard(*self._signs.get())
         while not self._chunks.empty():
             self.refused_chunk = self._controller.offer(self._chunks.get(), now)
         while not self._requests.empty():
@@ -97,19 +112,31 @@ class ControlLoop:
         self._woke = woke
         with self.spans.span(TICK):
             self._obey(self._controller.tick(now, self._arm.feedback()), now)
+        beyond = self._clock() - now - self._pace.period
+        if beyond > 0:
+            self._controller.overran(beyond)
 
     def _obey(self, tick: Tick, now: float) -> None:
+        try:
+            self._send(tick, now)
+        except VlaError as error:
+            self._controller.failed(str(error), now)
+        if self.latest is None or (tick.state, tick.reason) != (self.latest.state, self.latest.reason):
+            self.changes.append((tick.state.name, tick.reason))
+        before = None if self.latest is None else self.latest.command
+        self.resting = tick.command is None or (before is not None and np.array_equal(tick.command, before))
+        self.latest = tick
+
+    def _send(self, tick: Tick, now: float) -> None:
         if tick.enable:
             self._arm.enable()
         if tick.disable:
             self._arm.disable()
-        if tick.command is not None:
-            self._arm.command(tick.command)
-            self.commands += 1
-            self.sent.append((now, tick.command))
-            if tick.observed is not None and tick.observed > self._answered:
-                self._answered = tick.observed
-                self.spans.record(LATENCY, self._clock() - tick.observed)
-        if self.latest is None or (tick.state, tick.reason) != (self.latest.state, self.latest.reason):
-            self.changes.append((tick.state.name, tick.reason))
-        self.latest = tick
+        if tick.command is None:
+            return
+        self._arm.command(tick.command)
+        self.commands += 1
+        self.sent.append((now, tick.command))
+        if tick.observed is not None and tick.observed > self._answered:
+            self._answered = tick.observed
+            self.spans.record(LATENCY, self._clock() - tick.observed)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
 
-from vla_runtime.errors import VlaError
+from vla_runtime.errors import BadInput, VlaError
 from vla_runtime_ros import diagnostics, params, qos
 from vla_runtime_ros.diagnostics import Health, Level
 from vla_runtime_ros.params import Parameter
@@ -28,7 +31,11 @@ class ManagedNode(LifecycleNode):
       error unwind in reverse order, after a half-finished setup too;
     - activate calls ``start``, deactivate calls ``stop``; ``stop`` also comes before every other way down from active;
     - a `VlaError` in ``setup`` or ``start`` fails the transition with its one line in the log;
+    - parameters that are not read-only change all together or not at all: what does not fit its description is refused
+      here, what does not fit otherwise by ``changed``;
     - ``halt`` brings the node down to unconfigured from any thread, and records why: the first reason is kept.
+
+    ending: the process is about to end; ``hurry`` is set when whoever ends it will not wait for a graceful end.
     """
 
     PARAMETERS: tuple[Parameter, ...] = ()
@@ -39,7 +46,10 @@ class ManagedNode(LifecycleNode):
         params.declare(self, (*self.COMMON, *self.PARAMETERS))
         self.resources = contextlib.ExitStack()
         self.stopped = StopReason()
+        self.ending = False
+        self.hurry = threading.Event()
         self._running = False
+        self.add_on_set_parameters_callback(self._judge_change)
         self._halting = self.create_guard_condition(self._come_down)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self.create_timer(1.0 / self.value("diagnostics_rate"), self._publish_health)
@@ -59,6 +69,9 @@ class ManagedNode(LifecycleNode):
         """The health of the configured node."""
         return Health(Level.OK, "configured")
 
+    def changed(self, changes: Mapping[str, Any]) -> None:
+        """Take parameters that change while the node is configured, by name; raises `BadInput` to refuse them all."""
+
     # What a subclass uses.
 
     def value(self, name: str) -> Any:
@@ -71,8 +84,8 @@ class ManagedNode(LifecycleNode):
         self.resources.callback(self.destroy_publisher, entity)
         return entity
 
-    def subscription(self, message_type: Any, topic: str, callback: Callable[[Any], None], profile: Any) -> None:
-        """A subscription that lives until teardown."""
+    def subscription(self, message_type: Any, topic: str, callback: Callable[..., None], profile: Any) -> None:
+        """A subscription that lives until teardown; a callback with two arguments gets the message's info too."""
         entity = self.create_subscription(message_type, topic, callback, profile)
         self.resources.callback(self.destroy_subscription, entity)
 
@@ -94,6 +107,7 @@ class ManagedNode(LifecycleNode):
 
     def close(self, reason: str) -> None:
         """The process ends: go down from whatever state, through the same teardown as ever."""
+        self.ending = True
         self.stopped.give(reason)
         if self._state_machine.current_state[1] in ("unconfigured", "inactive", "active"):
             self.trigger_shutdown()
@@ -166,6 +180,16 @@ class ManagedNode(LifecycleNode):
             step()
         except VlaError as error:
             self.get_logger().error(str(error))
+
+    def _judge_change(self, parameters: list[RosParameter]) -> SetParametersResult:
+        changes = {parameter.name: parameter.value for parameter in parameters}
+        try:
+            params.check_change((*self.COMMON, *self.PARAMETERS), changes)
+            if self._state_machine.current_state[1] in ("inactive", "active"):
+                self.changed(changes)
+        except BadInput as error:
+            return SetParametersResult(successful=False, reason=" ".join(str(error).split()))
+        return SetParametersResult(successful=True)
 
     def _come_down(self) -> None:
         if self._state_machine.current_state[1] == "active":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,8 @@ class Parameter:
 
     default: its value where the user gives none; its type is the parameter's type.
     span: the smallest and the largest number allowed, for a number or for each entry of a list of numbers.
-    read_only: fixed once the node is up. All are, unless the node really looks again.
+    read_only: fixed once the node is up. All are, unless the node really looks again, and what it looks at is safe to
+        change under a moving arm.
     """
 
     name: str
@@ -75,15 +77,30 @@ def declare(node: Node, table: Iterable[Parameter]) -> None:
         )
 
 
+def check_change(table: Iterable[Parameter], changes: Mapping[str, Any]) -> None:
+    """Raises `BadInput` for a value that a running node cannot take; what rclpy judges itself is not judged again."""
+    for parameter in table:
+        if parameter.name in changes and not _fits(parameter, changes[parameter.name]):
+            raise BadInput(f"{parameter.name} is {changes[parameter.name]!r}; expected {_expectation(parameter)}")
+
+
 def _check_entries(node: Node, parameter: Parameter, value: Any) -> None:
-    if parameter.span is None or not isinstance(parameter.default, list):
-        return
-    low, high = parameter.span
-    if len(value) != len(parameter.default) or not all(low <= x <= high for x in value):
+    if not _fits(parameter, value):
+        given = list(value) if isinstance(parameter.default, list) else value
         raise BadInput(
-            f"parameter {parameter.name} of {node.get_fully_qualified_name()} is {list(value)}; "
+            f"parameter {parameter.name} of {node.get_fully_qualified_name()} is {given}; "
             f"expected {_expectation(parameter)}"
         )
+
+
+def _fits(parameter: Parameter, value: Any) -> bool:
+    """What the descriptor cannot say: the entries of a list, how many they are, and that a number is one."""
+    if parameter.span is None:
+        return not isinstance(value, float) or math.isfinite(value)
+    low, high = parameter.span
+    if isinstance(parameter.default, list):
+        return len(value) == len(parameter.default) and all(low <= x <= high for x in value)
+    return bool(low <= value <= high)
 
 
 def _expectation(parameter: Parameter) -> str:

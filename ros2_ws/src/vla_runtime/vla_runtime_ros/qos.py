@@ -21,13 +21,22 @@ JOINT_STATE_SOURCE = _keep(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLA
 JOINT_STATE = _keep(50, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 """A stream with a next sample in 10 ms: a lost one is not worth waiting for."""
 
-CHUNK = _keep(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
-"""Few and precious, but an old one is worth nothing to who comes late."""
+CHUNK = _keep(5, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+"""Few and precious, but an old one is worth nothing to who comes late; deep enough that a second policy's chunks cannot
+push out those of the one that is followed."""
+
+HEARTBEAT = _keep(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+"""Without a deadline or a lease of DDS's own: an endpoint that offers less is not connected at all, without a word, and
+their clock is not the one by which the arm's watchdogs judge."""
 
 TASK = _keep(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 """Volatile, or `ros2 topic pub` with its defaults would not be heard."""
 
-STATE = _keep(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
-"""Published on change only: who comes late must still learn the present state."""
+STATE = _keep(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+"""Published on change only: who comes late must still learn the present state, and changes that follow each other
+closely must all arrive."""
 
 DIAGNOSTICS = _keep(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+
+DRIVER_COMMAND = _keep(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+"""What the arm's drivers ask for; of targets, only the newest counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
 from collections.abc import Callable
@@ -15,13 +16,20 @@ from rclpy.signals import SignalHandlerOptions
 from vla_runtime import command
 from vla_runtime_ros.lifecycle import ManagedNode
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 def main(node_type: Callable[[], ManagedNode]) -> int:
-    """Run one node until SIGINT or SIGTERM; the exit code is that of every command of the project."""
+    """Run one node until SIGINT or SIGTERM; the exit code is that of every command of the project.
+
+    Whoever started it is gone: that is a SIGTERM too. So nothing goes on moving that nobody can end any more.
+    """
     return command.run(lambda: _run(node_type))
 
 
 def _run(node_type: Callable[[], ManagedNode]) -> int:
+    # What counts as the parent is the thread that started this process: it must live as long as the node shall.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     # rclpy's own handlers end DDS first; a node must be able to publish why it stops, so the signals are handled here.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -40,6 +48,8 @@ def _spin(node: ManagedNode) -> None:
     received: list[str] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
+        if received:
+            node.hurry.set()
         received.append(signal.Signals(number).name)
         ending.set()
 
@@ -59,6 +69,8 @@ def _spin(node: ManagedNode) -> None:
         ending.wait()
         executor.wake()
         defect = spinning.exception()
+    if defect is not None:
+        node.hurry.set()  # whatever is wrong, a graceful end is no time to find out
     node.close(received[0] if received else f"a defect: {defect!r}")
     executor.shutdown()
     if defect is not None:

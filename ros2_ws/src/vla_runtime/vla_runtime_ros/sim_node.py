@@ -40,7 +40,7 @@ class SimNode(ManagedNode):
         Parameter("camera_rate", 15.0, "Images per second of each camera [Hz].", (1.0, 60.0)),
         Parameter("image_height", 224, "Height of the images [px].", (16, 2048)),
         Parameter("image_width", 224, "Width of the images [px].", (16, 2048)),
-        Parameter("jpeg_quality", 90, "Quality of the images [%].", (1, 100)),
+        Parameter("jpeg_quality", 90, "Quality of the images [%]. May change at any time.", (1, 100), read_only=False),
         Parameter("record", "", "Candump log of every command frame that arrives; empty for none."),
         Parameter("video", "", "MP4 film of the scene; empty for none."),
     )

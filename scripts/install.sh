@@ -70,7 +70,7 @@ robot)
     [ -x "$venv/bin/python" ] || "$python" -m venv --system-site-packages "$venv"
     upgrade_pip
     say "Installing the runtime"
-    pip '.[piper]'
+    pip '.[bags,piper]'  # policies of the end pose need the extra ik too
     ;;
 *)
     die "unknown profile '$profile': expected workstation or robot"

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -112,15 +113,15 @@ class StandIn(Node):
             self.check(stamp > converters.seconds(self.commands[-1].header.stamp), "out of order")
         self.commands.append(message)
 
-    def aim(self, steps: list[int]) -> None:
-        """What the driver makes of the command on the CAN bus, in whole steps."""
+    def aim(self, steps: list[int], sent: Time) -> None:
+        """What the driver makes of the command on the CAN bus, in whole steps; a burst is not a fast motion."""
         self.steps.append(steps)
         if not self.enabled:
             return
-        now = time.monotonic()
+        seconds = converters.seconds(sent)
         for first in (0, 2, 4):
-            self.audit.target(first, tuple(steps[first : first + 2]), now)
-        self.audit.target(6, (steps[6],), now)
+            self.audit.target(first, tuple(steps[first : first + 2]), seconds)
+        self.audit.target(6, (steps[6],), seconds)
         self._targets = np.array(steps) * STEP
 
     def power(self, on: bool) -> None:
@@ -186,7 +187,9 @@ class PiperRosStandIn(StandIn):
         self.check(len(message.effort) == 7 and 0.5 <= message.effort[6] <= 3, f"effort {list(message.effort)}")
         by_name = dict(zip(message.name, message.position, strict=False))
         opening = round(message.position[6] * 1_000_000) if len(message.position) >= 7 else 0
-        self.aim([*(round(by_name.get(name, 0.0) * 57324.840764) for name in NAMES[:6]), abs(opening)])
+        self.aim(
+            [*(round(by_name.get(name, 0.0) * 57324.840764) for name in NAMES[:6]), abs(opening)], message.header.stamp
+        )
 
 
 class AgxArmStandIn(StandIn):
@@ -230,7 +233,7 @@ class AgxArmStandIn(StandIn):
         joints = [round(math.degrees(by_name.get(name, 0.0)) * 1000) for name in NAMES[:6]]
         opening = abs(by_name.get("gripper", 0.0))
         self.check(opening <= 0.1, f"opening {opening} m")
-        self.aim([*joints, round(opening * 1_000_000)])
+        self.aim([*joints, round(opening * 1_000_000)], message.header.stamp)
 
 
 def eventually(condition: Callable[[], object], patience: float = 10.0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -11,59 +10,39 @@ from numpy.typing import NDArray
 
 from vla_runtime.arms.arm import JOINT_NAMES, ArmFeedback
 from vla_runtime.chunks.chunk import ActionChunk
-from vla_runtime.chunks.executor import ChunkExecutor
 from vla_runtime.errors import BadInput
 from vla_runtime.safety import interventions as kind
-from vla_runtime.safety.limiter import Limiter
 from vla_runtime.safety.limits import UNITS, ArmLimits
+from vla_runtime.safety.mover import Mover
+from vla_runtime.safety.power import PowerRequest, PowerStep
 from vla_runtime.safety.settings import ControlSettings
-from vla_runtime.safety.states import ArmState, StateMachine
-from vla_runtime.safety.watchdog import Watchdog
+from vla_runtime.safety.soundness import Soundness, in_words
+from vla_runtime.safety.states import ArmState, StateMachine, Transition
+from vla_runtime.safety.tick import Tick
+from vla_runtime.safety.watchdog import Watchdog, Watchdogs
+from vla_runtime.safety.workspace import PIPER_WORKSPACE, Workspace
 
 __all__ = ["ArmController", "ControlSettings", "Tick"]
 
 _JOINTS = slice(0, 6)
-_FULL_TURN = 2 * np.pi
-"""No joint of the arm can be this far from its zero, in [rad]; a reading that says so is false, as NaN is."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tick:
-    """What one control period comes to.
-
-    state, reason: what the arm is doing, and why.
-    command: what to send, joints in [rad], gripper in [m]. Shape (7,). None: send nothing.
-    enable, disable: ask the arm for, or cut, motor power, once, before the command is sent.
-    interventions: what the safety layer did since the tick before, by `vla_runtime.safety.interventions`.
-    target: what the followed chunk asked before any limit. Shape (7,). None when no chunk is followed.
-    observed: when what that chunk answers was observed, in [s]; None when no chunk is followed.
-    needs_resume: no chunk moves the arm before `ArmController.request_resume`.
-    """
-
-    state: ArmState
-    reason: str
-    command: NDArray[np.float64] | None = None
-    enable: bool = False
-    disable: bool = False
-    interventions: tuple[str, ...] = ()
-    target: NDArray[np.float64] | None = None
-    observed: float | None = None
-    needs_resume: bool = True
+_THERE = 1e-5  # [rad] or [m], less than the arm can be told
 
 
 class ArmController:
     """Decides what the arm is sent. Pure: no clock, no thread, no bus; ``now`` is [s] on the clock of all stamps.
 
-    Every command is inside the position limits and within the velocity limits of the command of the tick before or,
-    where that tick sent none or is longer ago than ``max_gap``, of the measured position. One thread at a time: whoever
-    offers chunks or makes requests from another thread locks around the controller.
+    From the first command after power on, the commands keep the limits of position, velocity, acceleration and jerk
+    (`vla_runtime.safety.limiter` says how they are measured), and from each of them the arm can brake to rest inside
+    the position limits and the workspace, above the table and clear of itself. Whatever goes wrong, the command brakes
+    along that way. It begins anew, at the measured position, only where it and the arm have parted while nothing was
+    sent. One thread at a time: whoever offers chunks or makes requests from another thread locks around the controller.
 
     A request returns None when it was granted, else why it was refused.
 
-    Raises `BadInput` where the park position lies outside the limits.
+    Raises `BadInput` where the park position lies outside the limits, or where the arm may not be.
     """
 
-    def __init__(self, settings: ControlSettings, limits: ArmLimits) -> None:
+    def __init__(self, settings: ControlSettings, limits: ArmLimits, workspace: Workspace = PIPER_WORKSPACE) -> None:
         for i, joint in enumerate(JOINT_NAMES):
             low, park, high = limits.lower[i], settings.park_positions[i], limits.upper[i]
             if not low <= park <= high:
@@ -72,17 +51,21 @@ class ArmController:
                 )
         self._settings = settings
         self._machine = StateMachine()
-        self._limiter = Limiter(limits, max_dt=2 * settings.period)
-        parking = replace(limits, velocity=settings.park_speed * limits.velocity)
-        self._park_limiter = Limiter(parking, max_dt=2 * settings.period)
+        self._mover = Mover(limits, workspace, settings.park_speed)
+        violation = self._mover.forbidden_rest(settings.park_positions)
+        if violation is not None:
+            raise BadInput(f"park_positions: {violation.reason}")
+        self._power = PowerRequest(settings.enable_timeout, settings.enable_interval)
+        self._soundness = Soundness(settings.feedback_timeout, settings.max_future)
         self._chunk_watchdog = Watchdog("newest chunk", settings.chunk_timeout, settings.max_future)
-        self._feedback_watchdog = Watchdog("arm feedback", settings.feedback_timeout, settings.max_future)
-        self._executor = self._new_executor()
+        self._watchdogs = Watchdogs(settings.watchdogs, settings.max_future)
+        self._executor = settings.new_executor()
         self._now: float | None = None
         self._feedback: ArmFeedback | None = None
-        self._command: NDArray[np.float64] | None = None
-        self._enable_asked = False
-        self._enable_waited = 0.0
+        self._firmware: str | None = None
+        self._silent = False
+        self._begun = False
+        self._late = 0.0
         self._disable = False
         self._counts = dict.fromkeys(kind.KINDS, 0)
         self._since_tick: list[str] = []
@@ -91,6 +74,11 @@ class ArmController:
     def state(self) -> ArmState:
         """What the arm is doing."""
         return self._machine.state
+
+    @property
+    def history(self) -> tuple[Transition, ...]:
+        """The newest changes of state and reason, the oldest first."""
+        return tuple(self._machine.history)
 
     @property
     def interventions(self) -> Mapping[str, int]:
@@ -103,22 +91,38 @@ class ArmController:
         if refusal is not None:
             self._note(kind.CHUNK_REFUSED)
             if self._machine.armed and not np.isfinite(chunk.positions).all():
-                self._stop(kind.NON_FINITE, refusal)
+                self._stop(kind.NON_FINITE, refusal, now)
         return refusal
+
+    def heard(self, name: str, stamp: float) -> str | None:
+        """What `ControlSettings.watchdogs` calls ``name`` came, stamped ``stamp`` [s]. Why it is not taken, or None."""
+        return self._watchdogs.heard(name, stamp)
+
+    def overran(self, seconds: float) -> None:
+        """The work of a period took ``seconds`` longer than the period; `tick` notices by itself when it comes late."""
+        self._late = max(self._late, seconds)
+
+    def failed(self, reason: str, now: float) -> None:
+        """What the last tick said could not be sent: the arm is stopped, or its enabling given up."""
+        if self.state is ArmState.ENABLING:
+            self._give_up_enabling(reason, now)
+        else:
+            self._stop(kind.SEND_FAILED, reason, now)
 
     def request_enable(self, now: float) -> str | None:
         """Power the motors, then hold. Granted at once where the arm has power; `tick` waits for fresh feedback."""
         if self._disable:
             return "the arm is being disabled"
         if self.state is ArmState.DISABLED:
-            self._machine.enter(ArmState.ENABLING, "enable requested")
-            self._enable_asked = False
-            self._enable_waited = 0.0
+            if self._power.too_soon is not None:
+                return self._power.too_soon
+            self._machine.enter(ArmState.ENABLING, "enable requested", now)
+            self._power.begin()
         return None
 
     def request_hold(self, now: float, reason: str) -> None:
-        """Stop at the last command until resumed. A stop that already has a reason keeps it."""
-        self._machine.stop(reason)
+        """Brake to rest and stay there until resumed. A stop that already has a reason keeps it."""
+        self._machine.stop(reason, now)
 
     def request_resume(self, now: float) -> str | None:
         """Allow chunks to move the holding arm again, from the command it holds."""
@@ -126,9 +130,9 @@ class ArmController:
             return None
         if self.state is not ArmState.HOLDING:
             return f"only a holding arm can resume; it is {self.state.value}"
-        unfit = self._unfit(now)
+        unfit = self._soundness.unfit(self._feedback, now)
         if unfit is None and not self._machine.armed:
-            self._machine.arm("resumed, waiting for a chunk")
+            self._machine.arm("resumed, waiting for a chunk", now)
         return unfit
 
     def request_park(self, now: float) -> str | None:
@@ -137,47 +141,48 @@ class ArmController:
             return None
         if self.state not in (ArmState.HOLDING, ArmState.TRACKING):
             return f"only a holding or tracking arm can park; it is {self.state.value}"
-        unfit = self._unfit(now)
+        unfit = self._soundness.unfit(self._feedback, now)
         if unfit is None:
-            self._machine.enter(ArmState.PARKING, "park requested")
+            self._machine.enter(ArmState.PARKING, "park requested", now)
         return unfit
 
     def request_disable(self, now: float, force: bool = False) -> str | None:
         """Cut motor power. THE ARM DROPS, so it must rest at the park position, unless forced."""
         if not force:
-            if self.state in (ArmState.TRACKING, ArmState.PARKING, ArmState.STOPPING):
+            if self.state in (ArmState.TRACKING, ArmState.PARKING, ArmState.STOPPING) or not self._mover.at_rest:
                 return f"the arm is {self.state.value} and would drop: park it first, or force"
-            unsafe = self._unsound(now) or self._away_from_park()
+            unsafe = self._soundness.unsound(self._feedback, now) or self._away_from_park()
             if unsafe is not None:
                 return f"the arm could drop: {unsafe}; park it first, or force"
-        self._machine.enter(ArmState.DISABLED, "disabled on request")
+        self._machine.enter(ArmState.DISABLED, "disabled on request", now)
         self._disable = True
         return None
 
     def tick(self, now: float, feedback: ArmFeedback | None) -> Tick:
         """One control period at ``now``, with the newest feedback."""
         elapsed = self._elapsed(now)
+        self._power.pass_time(elapsed)
         self._feedback = feedback
-        unsound = self._unsound(now)
-        measured = feedback.positions if feedback is not None and unsound is None else None
+        unsound = self._soundness.unsound(feedback, now) or self._unknown_firmware()
+        measured = feedback if unsound is None else None
+        self._find(measured)
         enable = False
         if self.state is ArmState.ENABLING:
-            enable = self._await_power(unsound, elapsed)
+            enable = self._await_power(measured, unsound, now)
         elif self.state is not ArmState.DISABLED:
-            self._supervise(unsound)
-        self._pause_or_track(now)
+            self._supervise(unsound, now)
+        late = self._lateness(elapsed)
+        self._pause_or_track(late, now)
         target = self._executor.target(now) if self.state is ArmState.TRACKING else None
-        if self.state is ArmState.DISABLED or measured is None:
-            # Blind, nothing is sent: the arm keeps its last target by itself, and what it has become is not known.
-            self._command = None
-        else:
-            self._command = self._step(measured, target, elapsed)
+        command = self._command(measured, target, elapsed, late is not None, now)
+        if self.state is not ArmState.TRACKING:
+            target = None
         disable, self._disable = self._disable, False
         noted, self._since_tick = tuple(self._since_tick), []
         return Tick(
             state=self.state,
             reason=self._machine.reason,
-            command=None if self._command is None else self._command.copy(),
+            command=command,
             enable=enable,
             disable=disable,
             interventions=noted,
@@ -187,122 +192,176 @@ class ArmController:
         )
 
     def _elapsed(self, now: float) -> float:
-        """Time since the tick before, in [s]; 0 and a stop where the clock jumped."""
+        """Time since the tick before, in [s]. A clock that jumps stops the arm, and counts as one period."""
         gap = 0.0 if self._now is None else now - self._now
-        if 0 <= gap <= self._settings.max_gap:
-            self._now = now
-            return gap
-        self._stop(
-            kind.CLOCK_JUMP, f"the clock moved by {gap:.3f} s in one period, limit {self._settings.max_gap:.3f} s"
-        )
-        self._executor = self._new_executor()  # its stamps belong to a time that is no more
-        if gap > 0:
-            self._command = None  # after so long a silence the arm may be anywhere
         if np.isfinite(now):
             self._now = now
-        return 0.0
+        if 0 <= gap <= self._settings.max_gap:
+            return gap
+        reason = f"the clock moved by {gap:.3f} s in one period, limit {self._settings.max_gap:.3f} s"
+        self._stop(kind.CLOCK_JUMP, reason, now)
+        self._executor = self._settings.new_executor()  # its stamps belong to a time that is no more
+        self._watchdogs.forget()
+        self._silent |= gap > 0  # perhaps it was no jump, and the arm was told nothing for so long
+        return self._settings.period
 
-    def _unsound(self, now: float) -> str | None:
-        """Why the measured position cannot be relied on; None when it can."""
-        if self._feedback is None:
-            return "no arm feedback yet"
-        late = self._feedback_watchdog.complaint(self._feedback.stamp, now)
-        if late is not None:
-            return late
-        positions = self._feedback.positions
-        if positions.shape != (7,) or not np.all(np.abs(positions) <= _FULL_TURN):
-            return "arm feedback is no possible posture"
+    def _lateness(self, elapsed: float) -> str | None:
+        """Why this period comes too late to go on as if nothing was; None when it does not."""
+        late, self._late = max(elapsed - self._settings.period, self._late), 0.0
+        limit = self._settings.overrun_timeout
+        return None if late <= limit else f"the control loop is {late:.3f} s late, limit {limit:.3f} s"
+
+    def _unknown_firmware(self) -> str | None:
+        """Let the mover know the arm's firmware; why that cannot be, None where it can."""
+        firmware = None if self._feedback is None else self._feedback.firmware
+        if firmware is not None and firmware != self._firmware:
+            try:
+                self._mover.know_firmware(firmware)
+            except BadInput as error:
+                return f"arm feedback comes from an unknown arm: {error}"
+            self._firmware = firmware
         return None
 
-    def _unfit(self, now: float) -> str | None:
-        """Why the arm must not be set in motion; None when it may."""
-        unsound = self._unsound(now)
-        if unsound is not None or self._feedback is None:
-            return unsound
-        if self._feedback.faults:
-            return _in_words(self._feedback.faults)
-        return None if self._feedback.enabled else "the arm reports its motors off"
+    def _find(self, measured: ArmFeedback | None) -> None:
+        """After a silence, begin anew where the arm is, if it is elsewhere."""
+        if measured is None or not self._silent:
+            return
+        self._silent = False
+        command = self._mover.position
+        if command is None or np.abs(command - measured.positions)[_JOINTS].max() > self._settings.divergence:
+            self._begin(measured)
 
-    def _await_power(self, unsound: str | None, elapsed: float) -> bool:
+    def _begin(self, measured: ArmFeedback) -> None:
+        """The command of this tick is the measured position."""
+        self._mover.start(measured.positions, measured.velocities)
+        self._begun = True
+
+    def _await_power(self, measured: ArmFeedback | None, unsound: str | None, now: float) -> bool:
         """ENABLING goes on to HOLDING, or back. Whether to ask the arm for power now."""
-        self._enable_waited += elapsed
-        if self._feedback is not None and unsound is None:
-            if self._feedback.faults:
-                self._give_up_enabling(_in_words(self._feedback.faults))
-                return False
-            if not self._enable_asked:
-                self._enable_asked = True
-                return True
-            if self._feedback.enabled:
-                self._machine.enter(ArmState.HOLDING, "enabled")
-                return False
-        if self._enable_waited > self._settings.enable_timeout:
-            self._give_up_enabling(unsound or f"no motor power within {self._settings.enable_timeout:.3f} s")
-        return False
+        step = self._power.advance(self._feedback, unsound)
+        if step is PowerStep.THERE and measured is not None:
+            self._machine.enter(ArmState.HOLDING, "enabled", now)
+            self._begin(measured)
+        elif isinstance(step, str):
+            self._give_up_enabling(step, now)
+        return step is PowerStep.ASK
 
-    def _give_up_enabling(self, reason: str) -> None:
-        self._machine.enter(ArmState.DISABLED, f"not enabled: {reason}")
+    def _give_up_enabling(self, reason: str, now: float) -> None:
+        self._machine.enter(ArmState.DISABLED, f"not enabled: {reason}", now)
         self._note(kind.ENABLE_FAILED)
 
-    def _supervise(self, unsound: str | None) -> None:
+    def _supervise(self, unsound: str | None, now: float) -> None:
         """Stop an arm that has power for whatever its feedback says against it."""
         if unsound is not None or self._feedback is None:
-            self._stop(kind.FEEDBACK_LOST, unsound or "")
+            self._stop(kind.FEEDBACK_LOST, unsound or "", now)
             return
         if not self._feedback.enabled:
-            self._machine.enter(ArmState.DISABLED, "the arm reports its motors off")
+            self._machine.enter(ArmState.DISABLED, "the arm reports its motors off", now)
             self._note(kind.POWER_LOST)
             return
         if self._feedback.faults:
-            self._stop(kind.ARM_FAULT, _in_words(self._feedback.faults))
-        if self._command is not None:
-            off = np.abs(self._command - self._feedback.positions)[_JOINTS]
+            self._stop(kind.ARM_FAULT, in_words(self._feedback.faults), now)
+        command = self._mover.position
+        if command is not None:
+            off = np.abs(command - self._feedback.positions)[_JOINTS]
             worst, limit = int(np.argmax(off)), self._settings.divergence
             if off[worst] > limit and self._machine.give_way(
-                f"{JOINT_NAMES[worst]} is {off[worst]:.2f} rad from its command, limit {limit:.2f} rad"
+                f"{JOINT_NAMES[worst]} is {off[worst]:.2f} rad from its command, limit {limit:.2f} rad", now
             ):
                 self._note(kind.DIVERGENCE)
 
-    def _pause_or_track(self, now: float) -> None:
-        """An armed arm follows chunks exactly while there is one to follow."""
+    def _pause_or_track(self, late: str | None, now: float) -> None:
+        """An armed arm follows chunks exactly while there is one to follow and nothing speaks against it."""
         if not self._machine.armed:
             return
         stale = self._chunk_watchdog.complaint(self._executor.newest_stamp, now)
         silent = self._executor.silence(now) if self._executor.target(now) is None else None
+        doubts = {
+            kind.STALE_CHUNK: stale,
+            kind.WATCHDOG: self._watchdogs.complaint(now),
+            kind.LOOP_OVERRUN: late,
+            kind.NO_ACTION_DUE: silent,
+        }
+        name, doubt = next(((name, doubt) for name, doubt in doubts.items() if doubt is not None), ("", None))
         tracking = self.state is ArmState.TRACKING
-        if stale is None and silent is None:
+        if doubt is None:
             if not tracking:
-                self._machine.track("following chunks")
+                self._machine.track("following chunks", now)
         elif tracking:
-            self._machine.pause(stale or silent or "")
-            self._note(kind.NO_ACTION_DUE if stale is None else kind.STALE_CHUNK)
+            self._machine.pause(doubt, now)
+            self._note(name)
 
-    def _step(
-        self, measured: NDArray[np.float64], target: NDArray[np.float64] | None, elapsed: float
-    ) -> NDArray[np.float64]:
-        """The next command, towards what the state wants."""
-        unpowered = self.state is ArmState.ENABLING
-        start = measured if unpowered or self._command is None else self._command
-        desired, limiter = start, self._limiter
-        if target is not None:
-            desired = target
-        elif self.state is ArmState.PARKING:
-            desired, limiter = self._settings.park_positions, self._park_limiter
-        elif self.state is ArmState.STOPPING:
-            desired = np.append(measured[_JOINTS], start[6:])  # the gripper keeps what it grips
-        command, kinds = limiter.step(desired, start, elapsed)
+    def _command(
+        self,
+        measured: ArmFeedback | None,
+        target: NDArray[np.float64] | None,
+        elapsed: float,
+        late: bool,
+        now: float,
+    ) -> NDArray[np.float64] | None:
+        """The next command, towards what the state wants; None where nothing is to be sent."""
+        if self.state is ArmState.DISABLED:
+            self._mover.forget()
+            self._begun = False
+            return None
+        if measured is None:
+            return self._brake_blindly(elapsed)
+        if self.state is ArmState.ENABLING or self._mover.position is None:
+            self._begin(measured)
+        if self._begun:
+            self._begun = False
+            return self._mover.position
+        desired = target if target is not None else self._wanted(measured)
+        if desired is None or late:
+            self._mover.brake(elapsed)
+        else:
+            self._follow(desired, elapsed, now)
+        self._arrive(measured, now)
+        return self._mover.position
+
+    def _brake_blindly(self, elapsed: float) -> NDArray[np.float64] | None:
+        """Bring the command to rest; then nothing is sent, the arm keeps its last target by itself."""
+        if self._mover.at_rest:
+            self._silent = True
+            return None
+        self._mover.brake(elapsed)
+        return self._mover.position
+
+    def _wanted(self, measured: ArmFeedback) -> NDArray[np.float64] | None:
+        """Where the state leads without a chunk; None where it wants rest."""
+        if self.state is ArmState.PARKING:
+            return self._settings.park_positions
+        end = self._mover.end
+        if self.state is ArmState.STOPPING and end is not None:
+            return np.append(measured.positions[_JOINTS], end[6:])  # the gripper keeps what it grips
+        return None
+
+    def _follow(self, desired: NDArray[np.float64], elapsed: float, now: float) -> None:
+        if self.state is ArmState.STOPPING:
+            kinds, violation = self._mover.give_way(desired, elapsed), None
+        else:
+            kinds, violation = self._mover.follow(desired, elapsed, careful=self.state is ArmState.PARKING)
         for name in kinds:
             if name == kind.NON_FINITE:
-                self._stop(kind.NON_FINITE, "the target is not finite")
+                self._stop(kind.NON_FINITE, "the target is not finite", now)
             else:
                 self._note(name)
-        if self.state is ArmState.PARKING and np.array_equal(command, desired) and self._away_from_park() is None:
-            self._machine.enter(ArmState.HOLDING, "parked")
-        if self.state is ArmState.STOPPING:
-            off = np.abs(command - measured)[_JOINTS]
+        if violation is not None:
+            self._stop(violation.kind, violation.reason, now)
+
+    def _arrive(self, measured: ArmFeedback, now: float) -> None:
+        """End PARKING where the arm is parked, STOPPING where the command is back at the arm."""
+        command = self._mover.position
+        if command is None:
+            return
+        if self.state is ArmState.PARKING:
+            there = self._mover.at_rest and np.allclose(command, self._settings.park_positions, rtol=0.0, atol=_THERE)
+            if there and self._away_from_park() is None:
+                self._machine.enter(ArmState.HOLDING, "parked", now)
+        elif self.state is ArmState.STOPPING:
+            off = np.abs(command - measured.positions)[_JOINTS]
             if off.max() <= self._settings.arrival_tolerance:
-                self._machine.settle()
-        return command
+                self._machine.settle(now)
 
     def _away_from_park(self) -> str | None:
         """Which joint is farthest from its park position, in words; None when all are there."""
@@ -314,17 +373,10 @@ class ArmController:
             return None
         return f"{JOINT_NAMES[worst]} is {off[worst]:.2f} rad from its park position"
 
-    def _stop(self, why: str, reason: str) -> None:
-        if self._machine.stop(reason):
+    def _stop(self, why: str, reason: str, now: float) -> None:
+        if self._machine.stop(reason, now):
             self._note(why)
 
     def _note(self, name: str) -> None:
         self._counts[name] += 1
         self._since_tick.append(name)
-
-    def _new_executor(self) -> ChunkExecutor:
-        return ChunkExecutor(self._settings.chunk_timeout, self._settings.max_future)
-
-
-def _in_words(faults: tuple[str, ...]) -> str:
-    return "the arm reports " + ", ".join(faults)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,33 +13,42 @@ from vla_runtime.errors import BadInput
 
 UNITS = ("rad",) * 6 + ("m",)
 
+_RATES = {"velocity": "/s", "acceleration": "/s²", "jerk": "/s³"}
+_ACCELERATION = (5.0,) * 6 + (1.0,)
+_JERK = (200.0,) * 6 + (40.0,)
+
 
 @dataclass(frozen=True, eq=False)
 class ArmLimits:
-    """Position and velocity limits of six joints and a gripper.
+    """Limits of the motion of six joints and a gripper.
 
     lower, upper: positions, joints in [rad], gripper in [m]. Shape (7,).
-    velocity: largest speed in either direction, joints in [rad/s], gripper in [m/s]. Shape (7,).
+    velocity, acceleration, jerk: the largest in either direction, joints in [rad/s], [rad/s²] and [rad/s³], gripper in
+        [m/s], [m/s²] and [m/s³], as `vla_runtime.safety.differences` measures them. Shape (7,).
 
     The arrays are read-only copies. Raises `BadInput` naming the joint where a value is not finite, a lower limit is
-    above its upper, or a velocity is not positive. It knows nothing of any arm: `piper_limits` is the way from a
+    above its upper, or another limit is not positive. It knows nothing of any arm: `piper_limits` is the way from a
     user's configuration to limits a PiPER may be moved with.
     """
 
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     velocity: NDArray[np.float64]
+    acceleration: NDArray[np.float64] = field(default_factory=lambda: np.array(_ACCELERATION))
+    jerk: NDArray[np.float64] = field(default_factory=lambda: np.array(_JERK))
 
     def __post_init__(self) -> None:
-        for name in ("lower", "upper", "velocity"):
+        for name in ("lower", "upper", *_RATES):
             object.__setattr__(self, name, seven(f"limits.{name}", getattr(self, name)))
         for i, joint in enumerate(JOINT_NAMES):
             if self.lower[i] > self.upper[i]:
                 raise BadInput(
                     f"limits of {joint}: lower {self.lower[i]:g} {UNITS[i]} is above upper {self.upper[i]:g} {UNITS[i]}"
                 )
-            if self.velocity[i] <= 0:
-                raise BadInput(f"limits of {joint}: velocity {self.velocity[i]:g} {UNITS[i]}/s must be above 0")
+            for name, per in _RATES.items():
+                value = getattr(self, name)[i]
+                if value <= 0:
+                    raise BadInput(f"limits of {joint}: {name} {value:g} {UNITS[i]}{per} must be above 0")
 
 
 def seven(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -67,34 +76,48 @@ PIPER_LIMITS = ArmLimits(
     lower=np.append(np.maximum(_SDK_LOWER, _PIPER_CONTROL_LOWER), 0.0),
     upper=np.append(np.minimum(_SDK_UPPER, _PIPER_CONTROL_UPPER), 0.07),
     velocity=np.array([1.0] * 6 + [0.1]),
+    acceleration=np.array(_ACCELERATION),
+    jerk=np.array(_JERK),
 )
-"""What a PiPER is moved with unless the user says otherwise: a third of the speed the joints can be set to."""
+"""What a PiPER is moved with unless the user says otherwise: a third of the speed the joints can be set to, the
+acceleration of its own controller, reached in 25 ms or more."""
 
 PIPER_HARDWARE = ArmLimits(
     lower=np.append(np.minimum(_SDK_LOWER, _PIPER_CONTROL_LOWER), 0.0),
     upper=np.append(np.maximum(_SDK_UPPER, _PIPER_CONTROL_UPPER), 0.10),
     velocity=np.array([3.0] * 6 + [0.2]),
+    acceleration=np.array([5.0] * 6 + [2.0]),
+    jerk=np.array([500.0] * 6 + [200.0]),
 )
-"""What no configuration can exceed: the wider of the two published ranges, the V2 gripper's 0.10 m, the 3.0 rad/s the
-controller accepts, and for the gripper's speed, which nobody publishes, a ceiling of our own."""
+"""What no configuration can exceed: the wider of the two published ranges, the V2 gripper's 0.10 m, the 3.0 rad/s and
+5.0 rad/s² the arm's controller accepts; for what nobody publishes, jerk and the gripper's motion, ceilings of our
+own."""
+
+GRIPPER_EFFORT = (0.5, 3.0)
+"""What the gripper may be told to grip with, in [N·m]: below, it may not move; above, it crushes what it holds and its
+motor overheats. The wire allows 0 to 5."""
 
 
 def piper_limits(
     lower: Sequence[float] | None = None,
     upper: Sequence[float] | None = None,
     velocity: Sequence[float] | None = None,
+    acceleration: Sequence[float] | None = None,
+    jerk: Sequence[float] | None = None,
     *,
     allow_wider: bool = False,
 ) -> ArmLimits:
-    """`PIPER_LIMITS` with the given lists of seven, joints in [rad] and [rad/s], gripper in [m] and [m/s], in place.
+    """`PIPER_LIMITS` with the given lists of seven in place; the units are those of `ArmLimits`.
 
     Narrower is always allowed. Wider than `PIPER_LIMITS` takes ``allow_wider``, wider than `PIPER_HARDWARE` is refused
     in any case. Raises `BadInput` naming the joint, the value and the bound.
     """
+    given = {"lower": lower, "upper": upper, "velocity": velocity, "acceleration": acceleration, "jerk": jerk}
     limits = ArmLimits(
-        lower=PIPER_LIMITS.lower if lower is None else seven("limits.lower", lower),
-        upper=PIPER_LIMITS.upper if upper is None else seven("limits.upper", upper),
-        velocity=PIPER_LIMITS.velocity if velocity is None else seven("limits.velocity", velocity),
+        **{
+            name: getattr(PIPER_LIMITS, name) if values is None else seven(f"limits.{name}", values)
+            for name, values in given.items()
+        }
     )
     _refuse_wider(limits, PIPER_HARDWARE, "no PiPER can")
     if not allow_wider:
@@ -102,14 +125,19 @@ def piper_limits(
     return limits
 
 
+def check_gripper_effort(effort: float) -> float:
+    """``effort`` [N·m], if the gripper may be told to grip with it; raises `BadInput` where not."""
+    low, high = GRIPPER_EFFORT
+    if not low <= effort <= high:
+        raise BadInput(f"gripper_effort {effort:g} N·m is outside {low:g} … {high:g} N·m")
+    return effort
+
+
 def _refuse_wider(limits: ArmLimits, bound: ArmLimits, advice: str) -> None:
-    for name, values, edges, beyond, per in (
-        ("lower", limits.lower, bound.lower, limits.lower < bound.lower, ""),
-        ("upper", limits.upper, bound.upper, limits.upper > bound.upper, ""),
-        ("velocity", limits.velocity, bound.velocity, limits.velocity > bound.velocity, "/s"),
-    ):
-        for i in np.flatnonzero(beyond):
-            unit = UNITS[i] + per
+    for name in ("lower", "upper", *_RATES):
+        values, edges = getattr(limits, name), getattr(bound, name)
+        for i in np.flatnonzero(values < edges if name == "lower" else values > edges):
+            unit = UNITS[i] + _RATES.get(name, "")
             raise BadInput(
                 f"limits of {JOINT_NAMES[i]}: {name} {values[i]:g} {unit} is beyond {edges[i]:g} {unit}: {advice}"
             )

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.vla_runtime.safety.rig import PERIOD, START, Rig, moved
+from tests.vla_runtime.safety.motion_checks import excess
+from tests.vla_runtime.safety.rig import PERIOD, START, Rig, moved, sent
 from vla_runtime.arms.arm import ArmFeedback
+from vla_runtime.errors import BadInput
+from vla_runtime.safety.limits import PIPER_LIMITS
 from vla_runtime.safety.states import ArmState
+from vla_runtime.safety.workspace import Workspace
 
 
 @pytest.fixture
@@ -77,10 +81,14 @@ def test_parking_moves_at_park_speed_then_holds_parked(rig):
     assert rig.controller.request_park(rig.now) is None
     tick = rig.run(PERIOD)
     assert tick.state is ArmState.PARKING
-    assert_allclose(tick.command[:3] - START[:3], [-0.005, -0.005, 0.005])
-    tick = rig.run(2.1, chunk=moved(0, 0.5))
+    tick = rig.run(2.4, chunk=moved(0, 0.5))
     assert (tick.state, tick.reason, tick.needs_resume) == (ArmState.HOLDING, "parked", True)
-    assert_array_equal(tick.command, np.zeros(7))
+    assert_allclose(tick.command, np.zeros(7), atol=1e-5)
+    times, commands = sent(rig)
+    assert np.all(excess(times, commands, PIPER_LIMITS) <= 1e-6)
+    speeds = np.abs(np.diff(commands, axis=0)).max(axis=0) / PERIOD
+    assert_allclose(speeds[1:3], 0.5, atol=1e-5)
+    assert np.all(speeds <= 0.5 * PIPER_LIMITS.velocity * (1 + 1e-6))
 
 
 def test_parking_is_stopped_by_hold_and_by_fault_but_not_by_a_bad_chunk(rig):
@@ -143,3 +151,55 @@ def test_force_cuts_the_power_of_a_moving_arm(rig):
     assert rig.controller.request_disable(rig.now, force=True) is None
     tick = rig.tick()
     assert (tick.disable, tick.command) == (True, None)
+
+
+def test_an_arm_that_moves_when_power_comes_is_brought_to_rest_from_that_speed(rig):
+    rig.controller.request_enable(rig.now)
+    falling = np.where(np.arange(7) == 1, 0.4, 0.0)
+    rig.tick()
+    for _ in range(60):
+        rig.now += PERIOD
+        tick = rig.controller.tick(rig.now, ArmFeedback(rig.now, rig.positions, falling, rig.enabled))
+        rig.ticks.append(tick)
+        rig.positions, falling = tick.command, np.zeros(7)
+        rig.enabled = True
+    assert tick.state is ArmState.HOLDING
+    times, commands = sent(rig)
+    assert 0.01 < commands[-1][1] - START[1] < 0.03
+    assert_array_equal(commands[-1], commands[-2])
+    assert np.all(excess(times[1:], commands[1:], PIPER_LIMITS) <= 1e-6)
+
+
+def test_power_is_asked_for_at_most_once_in_an_interval(rig):
+    rig.enable()
+    rig.controller.request_disable(rig.now, force=True)
+    rig.tick()
+    refusal = rig.controller.request_enable(rig.now)
+    assert refusal == "the arm was asked for power 0.020 s ago, at most once in 1.000 s"
+    rig.run(0.99)
+    assert rig.controller.request_enable(rig.now) is None
+
+
+def test_a_faulty_arm_that_was_never_asked_for_power_may_be_asked_at_once(rig):
+    rig.faults = ("joint3 stalled",)
+    rig.controller.request_enable(rig.now)
+    rig.tick()
+    assert rig.controller.request_enable(rig.now) is None
+
+
+def test_parking_stops_where_the_way_would_lead_the_arm_into_itself():
+    rig = Rig(start=np.array([0, 0.5, -0.5, 0, 1.2, 0, 0.0]))
+    rig.enable()
+    assert rig.controller.request_park(rig.now) is None
+    while (tick := rig.tick()).state is ArmState.PARKING:
+        pass
+    assert (tick.state, tick.needs_resume) == (ArmState.HOLDING, True)
+    assert tick.reason.endswith("would come too near each other")
+    assert tick.interventions[-1] == "self_collision"
+
+
+def test_a_park_position_where_the_arm_must_not_be_is_refused():
+    with pytest.raises(BadInput, match="park_positions: .* would come too near"):
+        Rig(park_positions=[0, 0, 0, 0, 1.2, 0, 0])
+    with pytest.raises(BadInput, match="park_positions: .* too near the table"):
+        Rig(workspace=Workspace(table_height=0.3))

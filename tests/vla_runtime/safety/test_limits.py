@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from vla_runtime.errors import BadInput
-from vla_runtime.safety.limits import PIPER_HARDWARE, PIPER_LIMITS, ArmLimits, piper_limits
+from vla_runtime.safety.limits import PIPER_HARDWARE, PIPER_LIMITS, ArmLimits, check_gripper_effort, piper_limits
 
 # Both tables as published; the gripper's row is the standard gripper's stroke.
 PIPER_SDK = [(-2.6179, 2.6179), (0, 3.14), (-2.967, 0), (-1.745, 1.745), (-1.22, 1.22), (-2.09439, 2.09439), (0, 0.07)]
@@ -53,12 +53,32 @@ def test_a_faster_arm_is_refused_unless_asked_for():
     assert piper_limits(velocity=[2.0] * 6 + [0.1], allow_wider=True).velocity[0] == 2.0
 
 
+def test_a_jerkier_arm_is_refused_unless_asked_for():
+    with pytest.raises(BadInput, match=r"joint1: jerk 300 rad/s³ is beyond 200 rad/s³: set allow_wider"):
+        piper_limits(jerk=[300.0] * 6 + [40.0])
+    assert piper_limits(jerk=[300.0] * 6 + [40.0], allow_wider=True).jerk[0] == 300.0
+    assert piper_limits(acceleration=[2.0] * 6 + [0.5]).acceleration[0] == 2.0
+
+
+@pytest.mark.parametrize("effort", [0.5, 1.0, 3.0])
+def test_a_sensible_grip_is_taken_as_it_is(effort):
+    assert check_gripper_effort(effort) == effort
+
+
+@pytest.mark.parametrize("effort", [0.0, 0.49, 3.1, 5.0, np.nan])
+def test_a_grip_that_crushes_or_does_not_hold_is_refused(effort):
+    with pytest.raises(BadInput, match=r"gripper_effort .* is outside 0.5 … 3 N·m"):
+        check_gripper_effort(effort)
+
+
 @pytest.mark.parametrize(
     ("name", "index", "value", "message"),
     [
         ("lower", 2, -3.1, r"joint3: lower -3.1 rad is beyond -3.054 rad: no PiPER can"),
         ("upper", 6, 0.11, r"gripper: upper 0.11 m is beyond 0.1 m: no PiPER can"),
         ("velocity", 5, 3.1, r"joint6: velocity 3.1 rad/s is beyond 3 rad/s: no PiPER can"),
+        ("acceleration", 0, 5.1, r"joint1: acceleration 5.1 rad/s² is beyond 5 rad/s²: no PiPER can"),
+        ("jerk", 6, 201.0, r"gripper: jerk 201 m/s³ is beyond 200 m/s³: no PiPER can"),
         ("lower", 1, -0.001, r"joint2: lower -0.001 rad is beyond -?0 rad: no PiPER can"),
     ],
 )
@@ -76,6 +96,8 @@ def test_beyond_the_hardware_is_always_refused(name, index, value, message):
         ("upper", [0.0] * 6 + [np.nan], r"limits.upper of gripper must be a finite number, got nan"),
         ("lower", [-np.inf] * 7, r"limits.lower of joint1 must be a finite number, got -inf"),
         ("velocity", [1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.1], r"joint2: velocity 0 rad/s must be above 0"),
+        ("acceleration", [5.0] * 6 + [-1.0], r"gripper: acceleration -1 m/s² must be above 0"),
+        ("jerk", [0.0] + [9.0] * 6, r"joint1: jerk 0 rad/s³ must be above 0"),
         ("lower", [3.0, 0, -1, 0, 0, 0, 0], r"joint1: lower 3 rad is above upper 2.6179 rad"),
     ],
 )

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vla_runtime.safety.command_motion import brake
 from vla_runtime.safety.controller import ControlSettings
 from vla_runtime.safety.interventions import KINDS
 from vla_runtime.safety.limits import PIPER_LIMITS
 from vla_runtime.safety.states import TRANSITIONS, ArmState
+from vla_runtime.safety.workspace import Workspace
 
 PAGE = (Path(__file__).parents[3] / "docs" / "safety.md").read_text(encoding="utf-8")
 ROWS = {
@@ -27,14 +29,39 @@ def test_every_kind_of_intervention_is_explained(kind):
 
 @pytest.mark.parametrize("name", [f.name for f in fields(ControlSettings)])
 def test_every_setting_is_there_with_its_default(name):
-    default = getattr(ControlSettings(), name)
-    if name == "park_positions":
-        assert not np.any(default)
-        default = 0
-    assert float(ROWS[name][0].split()[0]) == default
+    default, said = getattr(ControlSettings(), name), ROWS[name][0].split()[0]
+    if isinstance(default, str):
+        assert said == default
+    elif name == "watchdogs":
+        assert (said, dict(default)) == ("none", {})
+    elif name == "park_positions":
+        assert (float(said), np.any(default)) == (0, False)
+    else:
+        assert float(said) == default
 
 
-@pytest.mark.parametrize("row", ["lower", "upper", "velocity"])
+@pytest.mark.parametrize("name", [f.name for f in fields(Workspace)])
+def test_the_workspace_is_there_with_its_defaults(name):
+    said = [float(part.replace("−", "-")) for part in ROWS[f"workspace.{name}"][0].removesuffix(" m").split(", ")]
+    np.testing.assert_array_equal(said, np.atleast_1d(getattr(Workspace(), name)))
+
+
+def test_every_watchdogs_time_is_its_setting():
+    rows = [line.split("|") for line in PAGE.split("## Watchdogs")[1].split("##")[0].splitlines() if "`" in line]
+    told = {row[2].strip(" `"): row[3].strip() for row in rows if len(row) > 4}
+    assert told.pop("watchdogs") == "none declared"
+    assert {name: float(said.split()[0]) for name, said in told.items()} == {
+        name: getattr(ControlSettings(), name) for name in told
+    }
+    assert set(told) == {"chunk_timeout", "feedback_timeout", "overrun_timeout", "max_gap", "enable_timeout"}
+
+
+def test_the_way_to_rest_is_as_long_as_it_says():
+    path = brake(1.0, 0.0, float(PIPER_LIMITS.acceleration[0]), float(PIPER_LIMITS.jerk[0]))
+    assert f"{path.duration:.3f} s and {path.stop:.4f} rad" in PAGE.replace("\n", " ")
+
+
+@pytest.mark.parametrize("row", ["lower", "upper", "velocity", "acceleration", "jerk"])
 def test_the_limits_are_the_defaults(row):
     said = [float(cell.split()[0].replace("−", "-")) for cell in ROWS[row]]
     assert said == getattr(PIPER_LIMITS, row).tolist()

@@ -158,9 +158,13 @@ class ArmController:
         self._disable = True
         return None
 
-    def tick(self, now: float, feedback: ArmFeedback | None) -> Tick:
-        """One control period at ``now``, with the newest feedback."""
-        elapsed = self._elapsed(now)
+    def tick(self, now: float, feedback: ArmFeedback | None, passed: float | None = None) -> Tick:
+        """One control period at ``now``, with the newest feedback.
+
+        passed: time since the tick before, in [s], on a clock that nobody sets; None where there was none, or no such
+        clock. Motion is limited in it: somebody who sets the clock of the stamps does not make the arm faster.
+        """
+        elapsed = self._elapsed(now, passed)
         self._power.pass_time(elapsed)
         self._feedback = feedback
         unsound = self._soundness.unsound(feedback, now) or self._unknown_firmware()
@@ -191,19 +195,24 @@ class ArmController:
             needs_resume=not self._machine.armed,
         )
 
-    def _elapsed(self, now: float) -> float:
-        """Time since the tick before, in [s]. A clock that jumps stops the arm, and counts as one period."""
-        gap = 0.0 if self._now is None else now - self._now
+    def _elapsed(self, now: float, passed: float | None) -> float:
+        """Time since the tick before, in [s]. A clock that jumps, or a loop that stood still, stops the arm."""
+        moved = 0.0 if self._now is None else now - self._now
         if np.isfinite(now):
             self._now = now
-        if 0 <= gap <= self._settings.max_gap:
-            return gap
-        reason = f"the clock moved by {gap:.3f} s in one period, limit {self._settings.max_gap:.3f} s"
+        elapsed, limit = moved if passed is None else passed, self._settings.max_gap
+        jumped = not abs(moved - elapsed) <= self._settings.max_future  # true of a time that is no number
+        if not jumped and 0 <= elapsed <= limit:
+            return elapsed
+        reason = f"the clock moved by {moved:.3f} s in one period, limit {limit:.3f} s"
+        if passed is not None:
+            stood = f"the control loop stood still for {passed:.3f} s, limit {limit:.3f} s"
+            reason = f"the clock moved by {moved:.3f} s while {passed:.3f} s passed" if jumped else stood
         self._stop(kind.CLOCK_JUMP, reason, now)
         self._executor = self._settings.new_executor()  # its stamps belong to a time that is no more
         self._watchdogs.forget()
-        self._silent |= gap > 0  # perhaps it was no jump, and the arm was told nothing for so long
-        return self._settings.period
+        self._silent |= elapsed > limit  # without another clock, perhaps no jump: nothing was sent for so long
+        return elapsed if 0 <= elapsed <= limit else self._settings.period
 
     def _lateness(self, elapsed: float) -> str | None:
         """Why this period comes too late to go on as if nothing was; None when it does not."""

@@ -41,7 +41,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         ARM_FAULT: "stops because the arm reported a fault",
         POWER_LOST: "times the arm's motors went off unasked",
         DIVERGENCE: "stops because the arm was not where it was commanded",
-        CLOCK_JUMP: "stops because the clock went backwards or jumped ahead",
+        CLOCK_JUMP: "stops because the clock went backwards or jumped ahead, or the control loop stood still",
         ENABLE_FAILED: "enable requests that did not end in power",
         WATCHDOG: "holds because something that must keep coming stayed away",
         LOOP_OVERRUN: "holds because a control period came too late",

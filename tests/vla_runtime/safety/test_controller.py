@@ -280,6 +280,24 @@ def test_a_clock_that_jumps_stops_the_arm_on_its_way_to_rest(rig, dt):
         assert np.all(excess(times, commands, PIPER_LIMITS) <= 1e-6)
 
 
+@pytest.mark.parametrize("step", [-30.0, -0.1, -0.03, 0.03, 0.1, 0.3, 0.49, 30.0])
+def test_a_clock_that_is_set_makes_the_arm_no_faster(rig, step):
+    """The loop's own clock says that one period passed, whatever the clock of the stamps says."""
+    rig.track(moved(0, 0.5))
+    rig.run(0.2, chunk=moved(0, 0.5))
+    before, period = rig.now, 0.01
+    set_clock = step + period
+    for n in range(60):
+        now = before + set_clock + n * period
+        tick = rig.controller.tick(now, ArmFeedback(now, rig.positions, np.zeros(7), True), period)
+        if n == 0 and abs(step) > 0.05:
+            assert (tick.state, tick.needs_resume) == (ArmState.HOLDING, True)
+            assert tick.reason == f"the clock moved by {set_clock:.3f} s while 0.010 s passed"
+        rig.ticks.append(tick)
+    times, commands = sent(rig)
+    assert np.all(excess(times, commands, PIPER_LIMITS) <= 1e-6)
+
+
 def test_after_a_long_silence_the_arm_is_held_where_it_is_now(rig):
     rig.track(START)
     rig.positions = START + 0.5 * np.eye(7)[0]

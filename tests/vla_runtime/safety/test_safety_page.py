@@ -53,7 +53,14 @@ def test_every_watchdogs_time_is_its_setting():
     assert {name: float(said.split()[0]) for name, said in told.items()} == {
         name: getattr(ControlSettings(), name) for name in told
     }
-    assert set(told) == {"chunk_timeout", "feedback_timeout", "overrun_timeout", "max_gap", "enable_timeout"}
+    assert set(told) == {
+        "chunk_timeout",
+        "feedback_timeout",
+        "overrun_timeout",
+        "max_future",
+        "max_gap",
+        "enable_timeout",
+    }
 
 
 def test_the_way_to_rest_is_as_long_as_it_says():

@@ -107,11 +107,12 @@ class ControlLoop:
         if not self.ticking.is_set():
             self._woke = None
             return
-        if self._woke is not None:
-            self.spans.record(PERIOD, woke - self._woke)
+        passed = None if self._woke is None else woke - self._woke
+        if passed is not None:
+            self.spans.record(PERIOD, passed)
         self._woke = woke
         with self.spans.span(TICK):
-            self._obey(self._controller.tick(now, self._arm.feedback()), now)
+            self._obey(self._controller.tick(now, self._arm.feedback(), passed), now)
         beyond = self._clock() - now - self._pace.period
         if beyond > 0:
             self._controller.overran(beyond)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rclpy.node import Node
 
+_UNKNOWN = "_NODE_NAME_UNKNOWN_"  # what rclpy calls a node it has not discovered yet
 _GID = 16  # bytes of a DDS identity; some releases of ROS pad it
 
 
@@ -30,9 +31,11 @@ class Publishers:
             return found[0] if found else "unknown", None
         identity = bytes(info["publisher_gid"]["data"])[:_GID]
         if identity not in self._names:
+            # A publisher may be known before its node is; its name is then asked for again.
             self._names |= {
                 bytes(endpoint.endpoint_gid)[:_GID]: self._name(endpoint)
                 for endpoint in self._node.get_publishers_info_by_topic(self._topic)
+                if endpoint.node_name != _UNKNOWN
             }
         return f"{self._names.get(identity, 'a node unknown')} ({identity[-8:].hex()})", None
 

@@ -12,7 +12,7 @@ from vla_export.adapters.action_statistics import check_action_statistics
 from vla_export.adapters.adapter import Adapter
 from vla_export.adapters.exact_merge import ExactLayer, ExactReport, merge_exact, runs
 from vla_export.adapters.static_merge import StaticLayer, StaticReport, merge_static
-from vla_export.error_budget import DEFAULT_BUDGET, ActionError, in_words, within
+from vla_export.error_budget import DEFAULT_BUDGET, ActionError, in_words, within, worst
 from vla_export.models.flow_model import FlowModel
 from vla_export.observations import Observations
 from vla_export.progress import StageProgress
@@ -74,7 +74,8 @@ class MergeReport(BaseModel):
 
     def error_in_words(self) -> str:
         """``errors`` in one line."""
-        return f"{in_words(self.errors)} (budget {self.budget:.2%})"
+        said = in_words(self.errors)
+        return said if worst(self.errors).rms == 0 else f"{said} (budget {self.budget:.2%})"
 
 
 def merge(

@@ -2,10 +2,12 @@
 
     python -m benchmarks.merge [--quick] [--json]
 
-Weights, a bank of 128 directions on each linear, and observations are random, so nothing is said here about how well
-branches merge. Peak memory is that of a process that does nothing else, the policy included. The policies without an
-adapter, with it merged and with it exact are exported, and ONNX Runtime runs them in turns: a ratio is that of runs
-which follow each other. Nothing is cut from the banks. Takes 8 GiB of memory and, on two cores, half an hour or more.
+Weights, a bank of 128 directions on each of the 302 linears, and observations are random, so nothing is said here about
+how well branches merge. Peak memory is that of a process that does nothing else, the policy included. The policies
+without an adapter, with it merged and with it exact are exported, and ONNX Runtime runs them in turns: a ratio is that
+of runs which follow each other. Exact comes with whole banks, the worst case, and as ``--merge exact`` leaves banks
+that concentrate as trained ones do, unused directions cut, for two guesses of how (`benchmarks.merge_contestants`).
+Takes 10 GB of memory, 12 GB of disk where temporary files go and, on two cores, an hour.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -30,32 +32,26 @@ import onnxruntime as ort
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from vla_export.adapters.adapter import Branch
-from vla_export.adapters.gating import EnergyGating
-from vla_export.adapters.least_squares import Affine
-from vla_export.adapters.routed_linear import RoutedLinear
+from benchmarks.merge_contestants import (
+    BANK,
+    VARIANTS,
+    Contestant,
+    Cut,
+    Setting,
+    Variant,
+    export_contestant,
+    routed_policy,
+)
+from benchmarks.random_policy import ACTION, FLOW_STEPS
 from vla_export.adapters.static_fit import routed_linears
-from vla_export.adapters.static_linear import folded, replace
 from vla_export.adapters.static_merge import merge_static
-from vla_export.graph.onnx_export import export_graphs
-from vla_export.models.smolvla import SmolVLA, SmolVLAConfig
+from vla_export.models.smolvla import SmolVLAConfig
 from vla_export.progress import StageProgress
-from vla_export.sample import Sample, sample_actions
-from vla_runtime.bundle.manifest import Dimension, Normalisation, Space
+from vla_export.sample import sample_actions
 from vla_runtime.profiling.machine import this_machine
 
-BANK = 128
-FLOW_STEPS = 10
-WORDS = 48
-ACTION = Space(
-    dimensions=(*(Dimension(name=f"joint{n}", unit="rad") for n in range(1, 7)), Dimension(name="grip", unit="m")),
-    normalisation=Normalisation(mode="mean_std", offset=(0.0,) * 7, scale=(1.0,) * 7),
-    padded_to=32,
-)
-Variant = Literal["no adapter", "static", "exact"]
-VARIANTS: tuple[Variant, ...] = ("no adapter", "static", "exact")
+Mode = Literal["static", "auto"]
 Graph = Literal["encode", "denoise"]
 GRAPHS: Mapping[Graph, int] = {"encode": 1, "denoise": FLOW_STEPS}  # how often each runs for a chunk
 
@@ -65,31 +61,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured. rounds: of runs of the three policies in turns."""
+    """How much is measured. rounds: of runs of the policies in turns."""
 
-    config: SmolVLAConfig
-    cameras: int
-    calibration: int
-    held_out: int
-    modes: tuple[Literal["static", "auto"], ...]
+    setting: Setting
+    modes: tuple[Mode, ...]
+    variants: tuple[Variant, ...]
     rounds: int
 
 
 _PUBLISHED = SmolVLAConfig()
-FULL = Extent(_PUBLISHED, 3, 4, 2, ("static", "auto"), 5)
+_SMALL = dataclasses.replace(
+    _PUBLISHED,
+    vision=dataclasses.replace(_PUBLISHED.vision, depth=1),
+    language=dataclasses.replace(_PUBLISHED.language, depth=1),
+    expert=dataclasses.replace(_PUBLISHED.expert, depth=1),
+    image_size=256,
+    vocabulary=1000,
+)
+FULL = Extent(
+    Setting(_PUBLISHED, cameras=3, calibration=4, choosing=1, held_out=1), ("static", "auto"), tuple(VARIANTS), 7
+)
 QUICK = Extent(
-    dataclasses.replace(
-        _PUBLISHED,
-        vision=dataclasses.replace(_PUBLISHED.vision, depth=1),
-        language=dataclasses.replace(_PUBLISHED.language, depth=1),
-        expert=dataclasses.replace(_PUBLISHED.expert, depth=1),
-        image_size=256,
-        vocabulary=1000,
-    ),
-    1,
-    2,
-    1,
+    Setting(_SMALL, cameras=1, calibration=1, choosing=1, held_out=1),
     ("static",),
+    ("no adapter", "static", "exact", "exact, cut, exponential"),
     5,
 )
 
@@ -98,7 +93,7 @@ QUICK = Extent(
 class Merging:
     """One merge. chunk_seconds: of one chunk of the exact policy in PyTorch, the unit that merging spends time in."""
 
-    mode: str
+    mode: Mode
     linears: int
     merged: int
     samples: int
@@ -108,22 +103,36 @@ class Merging:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """One chunk of a policy in ONNX Runtime; the ratio to the one without adapter: median, smallest and largest."""
+class Ratio:
+    """Of runs that follow each other: median, smallest and largest."""
 
-    variant: str
+    median: float
+    range: tuple[float, float]
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.range[0]:.2f} to {self.range[1]:.2f})"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One chunk of a policy in ONNX Runtime, and its arithmetic as shares of that without an adapter."""
+
+    variant: Variant
     seconds: float
-    ratio: float
-    ratio_range: tuple[float, float]
-    linear_flops_ratio: float
+    to_no_adapter: Ratio
+    to_static: Ratio
+    linear_flops: float
+    flops: float
+    cut: Cut | None
 
 
 def measure(extent: Extent, quiet: bool) -> tuple[list[Merging], list[Cost]]:
     """Each part in a process of its own, whose memory is gone afterwards."""
-    mergings = [_apart(_merge, extent, mode, quiet) for mode in extent.modes]
+    mergings = [_apart(_merge, extent.setting, mode, quiet) for mode in extent.modes]
     with tempfile.TemporaryDirectory() as name:
-        flops = _apart(_export, extent, Path(name))
-        return mergings, _apart(_run, extent, Path(name), flops)
+        contestants = _apart(_export, extent, Path(name))
+        seconds = _apart(_run, extent, Path(name))
+    return mergings, [_cost(variant, contestants, seconds) for variant in extent.variants]
 
 
 def _apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -131,66 +140,41 @@ def _apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return pool.submit(function, *args, **kwargs).result()
 
 
-def _merge(extent: Extent, mode: str, quiet: bool) -> Merging:
-    model = _routed(_policy(extent.config))
-    calibration = [_sample(extent, n) for n in range(extent.calibration)]
-    held_out = [_sample(extent, extent.calibration + n) for n in range(extent.held_out)]
+def _merge(setting: Setting, mode: Mode, quiet: bool) -> Merging:
+    model, observations = routed_policy(setting), setting.observations()
     linears = len(routed_linears(model))
     start = time.perf_counter()
-    exact = [sample_actions(model, sample, FLOW_STEPS) for sample in held_out]
-    chunk_seconds = (time.perf_counter() - start) / len(held_out)
+    exact = [sample_actions(model, sample, FLOW_STEPS) for sample in observations.held_out]
+    chunk_seconds = (time.perf_counter() - start) / len(exact)
     with StageProgress(quiet) as progress:
-        report = merge_static(
-            model, exact, calibration, held_out, FLOW_STEPS, ACTION, progress, keep_exact=mode == "auto"
-        )
+        report = merge_static(model, exact, observations, FLOW_STEPS, ACTION, progress, keep_exact=mode == "auto")
     return Merging(
         mode=mode,
         linears=linears,
         merged=sum(layer.decision == "static" for layer in report.layers),
-        samples=extent.calibration + extent.held_out,
+        samples=setting.calibration + setting.choosing + setting.held_out,
         chunk_seconds=chunk_seconds,
         seconds=time.perf_counter() - start,
         peak_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     )
 
 
-def _export(extent: Extent, directory: Path) -> dict[Variant, float]:
-    """Export the three policies, each into a directory of its name; returns their linears' FLOPs per chunk."""
-    flops = {}
-    for variant in VARIANTS:
-        model, sample = _policy(extent.config), _sample(extent, 0)
-        if variant != "no adapter":
-            _routed(model)
-        if variant == "static":
-            for path, linear in routed_linears(model).items():
-                nothing = Affine(torch.zeros(BANK, linear.in_features), torch.zeros(BANK))
-                replace(model, path, folded(path, linear, nothing))
-        flops[variant] = _linear_flops(model, sample)
+def _export(extent: Extent, directory: Path) -> dict[Variant, Contestant]:
+    """Each policy into a directory of its name."""
+    found = {}
+    for variant in extent.variants:
         (directory / variant).mkdir()
-        export_graphs(model, sample, directory / variant)
-    return flops
+        found[variant] = export_contestant(extent.setting, variant, directory / variant)
+    return found
 
 
-def _linear_flops(model: SmolVLA, sample: Sample) -> float:
-    total = 0.0
-
-    def count(linear: nn.Linear, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        total += 2.0 * output.numel() * linear.in_features
-
-    handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Linear)]
-    sample_actions(model, sample, FLOW_STEPS)
-    for handle in handles:
-        handle.remove()
-    return total
-
-
-def _run(extent: Extent, directory: Path, flops: Mapping[Variant, float]) -> list[Cost]:
-    sample = _sample(extent, 0)
+def _run(extent: Extent, directory: Path) -> dict[Variant, list[float]]:
+    """Seconds of one chunk by policy and round."""
+    (sample,) = extent.setting.samples(0, 1)
     inputs: dict[str, Any] = {name: tensor.numpy() for name, tensor in sample.observed.items()}
-    seconds = {variant: [0.0] * extent.rounds for variant in VARIANTS}
+    seconds = {variant: [0.0] * extent.rounds for variant in extent.variants}
     for graph, times in GRAPHS.items():
-        sessions = {variant: _session(directory / variant / f"{graph}.onnx") for variant in VARIANTS}
+        sessions = {variant: _session(directory / variant / f"{graph}.onnx") for variant in extent.variants}
         outputs = {variant: session.run(None, inputs) for variant, session in sessions.items()}  # warms up
         for n in range(extent.rounds):
             for variant, session in sessions.items():
@@ -205,19 +189,7 @@ def _run(extent: Extent, directory: Path, flops: Mapping[Variant, float]) -> lis
                 "time": torch.tensor([1.0]).numpy(),
                 "next_time": torch.tensor([0.9]).numpy(),
             }
-    found = []
-    for variant in VARIANTS:
-        ratios = [ours / base for ours, base in zip(seconds[variant], seconds["no adapter"], strict=True)]
-        found.append(
-            Cost(
-                variant=variant,
-                seconds=statistics.median(seconds[variant]),
-                ratio=statistics.median(ratios),
-                ratio_range=(min(ratios), max(ratios)),
-                linear_flops_ratio=flops[variant] / flops["no adapter"],
-            )
-        )
-    return found
+    return seconds
 
 
 def _session(path: Path) -> ort.InferenceSession:
@@ -228,46 +200,22 @@ def _session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _policy(config: SmolVLAConfig) -> SmolVLA:
-    generator = torch.Generator().manual_seed(0)
-    with torch.device("meta"):
-        model = SmolVLA(config)
-    model = model.to_empty(device="cpu").eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:
-            parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
-        else:
-            parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.02, generator=generator)
-    return model
-
-
-def _routed(model: SmolVLA) -> SmolVLA:
-    """A branch on every linear, in place; each adds about a tenth of the linear's own output."""
-    generator = torch.Generator().manual_seed(1)
-    for path, linear in [(path, m) for path, m in model.named_modules() if isinstance(m, nn.Linear)]:
-        size = linear.in_features**-0.5
-        branch = Branch(
-            A=torch.randn(BANK, linear.in_features, generator=generator) * size,
-            B=torch.randn(linear.out_features, BANK, generator=generator) * 0.1 * BANK**-0.5,
-            router=torch.randn(BANK, linear.in_features, generator=generator) * size,
-            gating=EnergyGating(BANK, 0.9, "released"),
-        )
-        replace(model, path, RoutedLinear(linear, branch))
-    return model
-
-
-def _sample(extent: Extent, number: int) -> Sample:
-    config, generator = extent.config, torch.Generator().manual_seed(number)
-    coarse = torch.rand(extent.cameras, 3, 8, 8, generator=generator) * 2 - 1
-    return Sample(
-        observed={
-            "images": nn.functional.interpolate(coarse, size=config.image_size, mode="bilinear"),
-            "tokens": torch.randint(config.vocabulary, (1, WORDS), generator=generator).int(),
-            "token_mask": torch.arange(WORDS)[None] < 12,
-            "state": torch.randn(1, config.state_width, generator=generator),
-        },
-        noise=torch.randn(1, config.horizon, config.action_width, generator=generator),
+def _cost(variant: Variant, contestants: Mapping[Variant, Contestant], seconds: Mapping[Variant, list[float]]) -> Cost:
+    ours, plain = contestants[variant], contestants["no adapter"]
+    return Cost(
+        variant=variant,
+        seconds=statistics.median(seconds[variant]),
+        to_no_adapter=ratio(seconds[variant], seconds["no adapter"]),
+        to_static=ratio(seconds[variant], seconds["static"]),
+        linear_flops=ours.linear_flops / plain.linear_flops,
+        flops=ours.flops / plain.flops,
+        cut=ours.cut,
     )
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return Ratio(statistics.median(ratios), (min(ratios), max(ratios)))
 
 
 def main() -> int:
@@ -298,18 +246,28 @@ def main() -> int:
             f"{merging.peak_gib:.1f} GiB",
         )
     console.print(table)
-    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    table = Table("ONNX Runtime", "one chunk", "to no adapter", "arithmetic of linears", caption=packages)
-    for cost in costs:
-        low, high = cost.ratio_range
-        table.add_row(
-            cost.variant,
-            f"{cost.seconds:.2f} s",
-            f"{cost.ratio:.2f} ({low:.2f} to {high:.2f})",
-            f"{cost.linear_flops_ratio:.2f}",
-        )
-    console.print(table)
+    console.print(_cost_table(costs, ", ".join(f"{name} {version}" for name, version in machine.packages.items())))
+    console.print(_cut_table(costs))
     return 0
+
+
+def _cost_table(costs: Sequence[Cost], packages: str) -> Table:
+    table = Table("ONNX Runtime", "one chunk", "to no adapter", "to static", "FLOPs of linears", "of all")
+    table.caption = packages
+    for row in costs:
+        shares = (f"{row.linear_flops:.2f}", f"{row.flops:.2f}")
+        table.add_row(row.variant, f"{row.seconds:.2f} s", str(row.to_no_adapter), str(row.to_static), *shares)
+    return table
+
+
+def _cut_table(costs: Sequence[Cost]) -> Table:
+    table = Table("cut banks", "directions per token", "left of the bank", "banks left whole", "tokens that need more")
+    table.add_column("error of the cut")
+    for row in costs:
+        if (cut := row.cut) is not None:
+            used = (f"{cut.mean_rank:.1f}", f"{cut.kept:.0f} of {BANK}", f"{cut.whole} of {cut.linears}")
+            table.add_row(row.variant, *used, f"{cut.missed:.2%}", f"{cut.error:.2%}")
+    return table
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ class Piper:
         deadline = time.monotonic() + self._connect_timeout
         if not self._complete.wait(self._connect_timeout):
             missing = sorted({part for identifier, part in _PARTS.items() if identifier not in self._arrivals})
-            heard = "nothing" if len(missing) == len(set(_PARTS.values())) else f"no {', '.join(missing)}"
+            heard = f"no {', '.join(missing)}" if missing else "everything once and nothing more"
+            heard = "nothing" if len(missing) == len(set(_PARTS.values())) else heard
             raise WorkFailed(
                 f"the arm on '{self._can_spec}' said {heard} within {self._connect_timeout:g} s: "
                 f"check that it is powered and wired, and {remedy(self._spec)}"

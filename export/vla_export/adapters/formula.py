@@ -50,7 +50,7 @@ def checking(model: FlowModel, branches: Mapping[str, Branch]) -> Iterator[Mappi
             linear = model.get_submodule(path)
             if not isinstance(linear, RoutedLinear):
                 raise ValueError(f"{path} carries no branch")
-            stored = linear.fused.weight.dtype
+            stored = linear.base.weight.dtype
             handles.append(linear.register_forward_hook(partial(_check, checks[path], _rounded(branch, stored))))
         yield checks
     finally:
@@ -61,7 +61,7 @@ def checking(model: FlowModel, branches: Mapping[str, Branch]) -> Iterator[Mappi
 def _check(check: FormulaCheck, branch: Branch, module: RoutedLinear, args: tuple[Tensor, ...], output: Tensor) -> None:
     x = args[0].reshape(-1, args[0].shape[-1])
     update, margin = formula(x, branch)
-    expected = F.linear(x, module.fused.weight[: module.out_features], module.up.bias) + update
+    expected = F.linear(x, module.base.weight, module.base.bias) + update
     difference = (output.reshape(expected.shape) - expected).norm(dim=-1)
     check.add(difference / expected.norm(dim=-1).clamp(min=torch.finfo(expected.dtype).tiny), margin)
 

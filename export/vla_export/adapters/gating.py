@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vla_export.models.linears import through
 
@@ -45,7 +46,7 @@ class Gating(nn.Module, ABC):
 
 
 class EnergyGating(Gating):
-    """LoRA-SP (arXiv 2603.07404): a score gates its direction where it is among the kept; see `kept_directions`.
+    """LoRA-SP (arXiv 2603.07404): a score gates its direction where it is among the kept; see `last_kept`.
 
     Released semantics use the scores as they are; the paper's are non-negative, max(score, 0). silent: scores after
     those of the directions, which take part in the selection and gate nothing. most: how many may be kept, None for any
@@ -74,8 +75,10 @@ class EnergyGating(Gating):
         return kept_directions(self._used(scores), self.threshold, self.semantics, self.most)
 
     def forward(self, scores: Tensor) -> Tensor:
-        gates = torch.where(self.kept(scores), self._used(scores), 0.0)
-        return gates[..., : self._directions] if self.silent else gates
+        used = self._used(scores)
+        edge = last_kept(used, self.threshold, self.semantics, self.most)
+        gated = used[..., : self._directions] if self.silent else used
+        return torch.where(down_to(gated, *edge), gated, 0.0)
 
     def cut(self, selected: Tensor, most: int) -> tuple[EnergyGating, Tensor]:
         kept, silenced = selected.nonzero().flatten(), (~selected).nonzero().flatten()
@@ -173,35 +176,45 @@ def release_experts(num_experts: int, r: int, routing: Routing) -> ExpertGating:
 
 def largest(values: Tensor, count: int) -> Tensor:
     """Which ``count`` entries of the last axis are largest; of equal ones the first. Bool, shaped as values."""
-    least = values.topk(count, dim=-1).values[..., -1:]
-    return up_to(values, least, torch.full_like(least, count).int())
+    ordered = values.topk(count, dim=-1).values
+    least = ordered[..., -1:]
+    return down_to(values, least, count - _count(ordered > least))
 
 
-def up_to(values: Tensor, least: Tensor, rank: Tensor) -> Tensor:
-    """Entries above ``least``, and of those equal to it the first ones, while there is room for ``rank`` in all.
+def down_to(values: Tensor, least: Tensor, room: Tensor) -> Tensor:
+    """Entries above ``least``, and of those equal to it the first ``room``, a count in float32; both (…, 1).
 
     The order is not undone by a scatter: shapes stay static, and nothing depends on how a runtime's sort breaks ties.
     """
-    above, level = values > least, values == least
-    room = rank - above.int().sum(-1, keepdim=True)
-    return above | (level & (level.int().cumsum(-1) <= room))
+    level = values == least
+    return (values > least) | (level & (level.float().cumsum(-1) <= room))
 
 
 def kept_directions(scores: Tensor, threshold: float, semantics: Semantics, most: int | None = None) -> Tensor:
-    """Which directions each token uses: scores (…, bank), float32 → bool of the same shape.
+    """Which directions each token uses: scores (…, bank), float32 → bool of the same shape; see `last_kept`."""
+    most = scores.shape[-1] if most is None else most
+    return down_to(scores, *last_kept(scores, threshold, semantics, most))
+
+
+def last_kept(scores: Tensor, threshold: float, semantics: Semantics, most: int) -> tuple[Tensor, Tensor]:
+    """The last score that each token keeps, and how many of those equal to it: scores (…, bank) → two of (…, 1).
 
     Scores are sorted by signed value, largest first; c_k is the sum of the first k squared. Released: the largest k
     with c_k <= threshold · c_bank, but at least 1. Paper: the smallest k with c_k >= threshold · c_bank. The first k
     are kept, at ``most`` so many, which is as far as they are sorted; of equal scores the one of lower index comes
     first.
     """
-    most = scores.shape[-1] if most is None else most
     ordered = scores.topk(most, dim=-1).values
     energy = ordered.square().cumsum(-1)
     total = energy[..., -1:] if most == scores.shape[-1] else scores.square().sum(-1, keepdim=True)
     limit = threshold * total
-    if semantics == "released":
-        rank = (energy <= limit).int().sum(-1, keepdim=True).clamp(min=1)
-    else:
-        rank = ((energy < limit).int().sum(-1, keepdim=True) + 1).clamp(max=most)
-    return up_to(scores, ordered.gather(-1, rank - 1), rank)
+    within = energy <= limit if semantics == "released" else F.pad(energy[..., :-1], (1, 0)) < limit
+    first = torch.arange(most, device=scores.device) == 0
+    kept = torch.where(within | first, ordered, torch.inf)
+    least = kept.amin(-1, keepdim=True)
+    return least, _count(kept == least)
+
+
+def _count(true: Tensor) -> Tensor:
+    """How many of the last axis are true, (…, 1); in float32, for ONNX Runtime adds up integers many times slower."""
+    return true.float().sum(-1, keepdim=True)

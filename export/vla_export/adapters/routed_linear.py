@@ -14,9 +14,9 @@ class RoutedLinear(nn.Module):
 
     x: (…, in) → y: (…, out), in the type of W; gating is float32.
 
-    ``fused`` is [W; A; R] stacked, (out + directions + scores, in), so that the branch costs a few more rows of the
-    linear's own matrix product and one thin product; ``up`` is B and b. Both are plain linears, which is what changes
-    of precision look for.
+    ``base`` is W and b, ``down`` is [A; R] stacked, (directions + scores, in), and ``up`` is B: plain linears, which is
+    what changes of precision look for. W is not stacked with them: its rows of the product would have to be copied
+    apart again, which in ONNX Runtime costs more than one product saves.
 
     Raises `WorkFailed` where W is float16 and the branch cannot be.
     """
@@ -24,15 +24,17 @@ class RoutedLinear(nn.Module):
     def __init__(self, base: nn.Linear, branch: Branch) -> None:
         super().__init__()
         dtype = base.weight.dtype
-        self.fused = _linear(torch.cat((base.weight, _cast("A", branch.A, dtype), _cast("R", branch.router, dtype))))
-        self.up = _linear(_cast("B", branch.B, dtype), base.bias)
+        self.base = _linear(base.weight, base.bias)
+        self.down = _linear(torch.cat((_cast("A", branch.A, dtype), _cast("R", branch.router, dtype))))
+        self.up = _linear(_cast("B", branch.B, dtype))
         self.gating = branch.gating
         self.out_features, self.in_features = base.out_features, base.in_features
 
     def forward(self, x: Tensor) -> Tensor:
-        base, down, scores = self.fused(x).split(self._rows, dim=-1)
+        down, scores = self.down(x).split(self._rows, dim=-1)
         gated = down.float() * self.gating(scores.float())
-        return base + self.up(gated.to(x.dtype))
+        y: Tensor = self.base(x) + self.up(gated.to(x.dtype))
+        return y
 
     @property
     def directions(self) -> int:
@@ -40,19 +42,14 @@ class RoutedLinear(nn.Module):
         return self.gating.directions
 
     @property
-    def base(self) -> nn.Linear:
-        """W and b as they were without the branch; the numbers are shared, not copied."""
-        return _linear(self.fused.weight.split(self._rows)[0], self.up.bias)
-
-    @property
     def branch(self) -> Branch:
         """The branch in the type of W; the numbers are shared, not copied."""
-        _, A, router = self.fused.weight.split(self._rows)
+        A, router = self.down.weight.split(self._rows)
         return Branch(A, self.up.weight, router, self.gating)
 
     @property
-    def _rows(self) -> tuple[int, int, int]:
-        return self.out_features, self.gating.directions, self.gating.scores
+    def _rows(self) -> tuple[int, int]:
+        return self.gating.directions, self.gating.scores
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:

@@ -23,7 +23,7 @@ def folded(path: str, linear: RoutedLinear, affine: Affine) -> nn.Linear:
     float16 and the sum cannot be.
     """
     weight, bias = _sum(linear, affine)
-    dtype = linear.fused.weight.dtype
+    dtype = linear.base.weight.dtype
     plain = nn.Linear(linear.in_features, linear.out_features, device="meta")
     plain.weight = nn.Parameter(_rounded(f"{path}.weight", weight, dtype), requires_grad=False)
     plain.bias = nn.Parameter(_rounded(f"{path}.bias", bias, dtype), requires_grad=False)
@@ -57,7 +57,7 @@ class SwitchedLinear(nn.Module):
     def __init__(self, exact: RoutedLinear, affine: Affine) -> None:
         super().__init__()
         self.exact, self.affine = exact, affine
-        self.stored = exact.fused.weight.dtype
+        self.stored = exact.base.weight.dtype
         self.static = False
 
     def forward(self, x: Tensor) -> Tensor:

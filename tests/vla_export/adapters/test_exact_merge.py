@@ -179,4 +179,4 @@ def test_a_half_policy_is_merged_and_measured_in_float32(policy: Pi0, files: Any
     assert all(layer.formula_error < 1e-5 for layer in report.layers)
     assert all(layer.missed == 0 for layer in report.layers)
     half(policy)  # what an export in half precision does: nothing is left to round
-    assert policy.get_submodule(PATH).fused.weight.dtype == torch.float16
+    assert policy.get_submodule(PATH).base.weight.dtype == torch.float16

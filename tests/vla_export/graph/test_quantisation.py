@@ -164,7 +164,7 @@ def test_a_column_of_zeros_and_a_token_of_zeros_give_zeros(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "spared"), [("mlp.down_proj", True), ("mlp.down_proj.fused", True), ("mlp.fc2", False)]
+    ("module", "spared"), [("mlp.down_proj", True), ("mlp.down_proj.base", True), ("mlp.fc2", False)]
 )
 def test_one_tokens_spike_leaves_the_others_of_a_gated_mlp_alone(module, spared, tmp_path):
     generator = np.random.default_rng(0)

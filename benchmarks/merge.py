@@ -7,7 +7,7 @@ how well branches merge. Peak memory is that of a process that does nothing else
 without an adapter, with it merged and with it exact are exported, and ONNX Runtime runs them in turns: a ratio is that
 of runs which follow each other. Exact comes with whole banks, the worst case, and as ``--merge exact`` leaves banks
 that concentrate as trained ones do, unused directions cut, for two guesses of how (`benchmarks.merge_contestants`).
-Takes 10 GB of memory, 12 GB of disk where temporary files go and, on two cores, an hour.
+Takes 12 GB of memory, 12 GB of disk where temporary files go and, on two cores, an hour.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ chunk starts in the middle of the state's statistics.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,7 +179,7 @@ def _encode_graph(
     """Prefix positions: one per camera (its mean pixel), one per token (its scaled id), the state or zeros."""
     kind = helper.np_dtype_to_tensor_dtype(dtype)
     length = cameras + max_tokens + 1
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "pixel_axes": np.array([1, 2, 3], np.int64),
         "pixel_rows": np.array([1, 1, cameras, 1], np.int64),
         "pixel_wide": np.array([1, 1, cameras, WIDTH], np.int64),
@@ -206,7 +206,7 @@ def _encode_graph(
         helper.make_node("Mul", ["key_00", "half"], ["value_00"]),
         helper.make_node("Concat", ["always", "token_mask", "always_state"], ["prefix_mask"], axis=1),
     ]
-    inputs = {
+    inputs: dict[str, tuple[int, tuple[int, ...]]] = {
         "images": (TensorProto.FLOAT, (cameras, 3, size, size)),
         "tokens": (TensorProto.INT32, (1, max_tokens)),
         "token_mask": (TensorProto.BOOL, (1, max_tokens)),
@@ -240,7 +240,7 @@ def _step_graph(
     drift[0, :, :6] = np.linspace(0, ramp, horizon)[:, None] / np.array(STD[:6])
     if goal is not None:
         drift[0, :, :7] = (np.array(goal) - MEAN) / STD
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "mask_shape": np.array([1, 1, length, 1], np.int64),
         "positions": np.array([2], np.int64),
         "heads": np.array([1], np.int64),
@@ -318,7 +318,7 @@ def _steering() -> list[onnx.NodeProto]:
     ]
 
 
-Tensors = dict[str, tuple[int, tuple[int, ...]]]
+Tensors = Mapping[str, tuple[int, tuple[int, ...]]]
 
 
 def _model(

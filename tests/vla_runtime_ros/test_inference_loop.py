@@ -157,7 +157,7 @@ def test_a_chunk_continues_the_one_before_and_one_that_came_too_late_is_not_publ
     rig.observe(100.2)
     eventually(lambda: rig.loop.rejected == 1)
     assert rig.loop.idle_because == (
-        "chunk rejected: inference took 150 ms, 2 actions of 100 ms, and the chunk continues 0"
+        "chunk rejected: inference took 150 ms, 2 actions of 100 ms, and the chunk continues only 1"
     )
     rig.observe(100.3)
     eventually(lambda: len(rig.published) == 3)
@@ -165,7 +165,7 @@ def test_a_chunk_continues_the_one_before_and_one_that_came_too_late_is_not_publ
     rig.thread.join(10.0)
     previous = rig.thinker.continued
     assert previous[0] is None
-    assert [None if one is None else one.frozen for one in previous[1:]] == [0, 0, 2]
+    assert [None if one is None else one.frozen for one in previous[1:]] == [1, 1, 3]
     np.testing.assert_allclose(previous[3].actions[0], 100.1)  # type: ignore[union-attr]
 
 

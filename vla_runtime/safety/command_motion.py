@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from vla_runtime.safety.braking import Braking, braking
 from vla_runtime.safety.limits import ArmLimits
 
+_HALVINGS = 40
+
 
 class AxisMotion(NamedTuple):
     """One axis of the command, in [rad] or [m] and [s].
@@ -54,14 +56,33 @@ class CommandMotion(NamedTuple):
 def starting(positions: NDArray[np.float64], velocities: NDArray[np.float64], limits: ArmLimits) -> CommandMotion:
     """A command that begins where the arm is measured, at the speed it moves with, as far as that is within limits.
 
+    An arm that moves too fast to stop within its position limits begins with the most from which it can; one that is
+    outside and moves further out, with none.
+
     positions, velocities: [rad], [m] and [rad/s], [m/s]. Shape (7,). A velocity that is not finite counts as none.
     """
     speeds = np.clip(np.nan_to_num(velocities, nan=0.0), -limits.velocity, limits.velocity)
     axes = []
-    for i, (position, speed) in enumerate(zip(positions.tolist(), speeds.tolist(), strict=True)):
-        low, high = brake(speed, 0.0, float(limits.acceleration[i]), float(limits.jerk[i])).span
+    for i, (position, measured) in enumerate(zip(positions.tolist(), speeds.tolist(), strict=True)):
+        bounds = float(limits.acceleration[i]), float(limits.jerk[i])
+        room = float(limits.upper[i]) - position if measured > 0 else position - float(limits.lower[i])
+        speed = _that_stops_within(room, measured, *bounds)
+        low, high = brake(speed, 0.0, *bounds).span
         axes.append(AxisMotion(position, speed, 0.0, speed, 0.0, position + low, position + high))
     return CommandMotion(tuple(axes))
+
+
+def _that_stops_within(room: float, velocity: float, limit: float, jerk: float) -> float:
+    """``velocity``, or the most in its direction from which braking goes no further than ``room``."""
+    if room <= 0:
+        return 0.0
+    slow, fast = 0.0, velocity
+    if abs(brake(fast, 0.0, limit, jerk).stop) <= room:
+        return fast
+    for _ in range(_HALVINGS):
+        middle = (slow + fast) / 2
+        slow, fast = (middle, fast) if abs(brake(middle, 0.0, limit, jerk).stop) <= room else (slow, middle)
+    return slow
 
 
 def brake(velocity: float, acceleration: float, limit: float, jerk: float) -> Braking:

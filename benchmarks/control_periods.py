@@ -33,7 +33,7 @@ from vla_runtime.safety.limits import PIPER_LIMITS
 from vla_runtime.safety.states import ArmState
 from vla_runtime_ros.control_loop import PERIOD, ControlLoop
 from vla_runtime_ros.pace import Pace
-from vla_runtime_ros.realtime import ask_for_fifo
+from vla_runtime_ros.realtime import ask_for_fifo, ask_for_fifo_everywhere, sleep_on_time
 
 HOME = np.array([0.1, 1.0, -1.0, 0.2, 0.3, -0.1, 0.03])
 _SWING = np.array([0.3, 0.1, 0.1, 0.2, 0.1, 0.2, 0.01])
@@ -113,8 +113,9 @@ def _load() -> None:
 
 def _loop(bus: str, rate: float, seconds: float) -> Leg:
     """The control loop as `arm_node` runs it, following chunks that come ten times a second from another thread."""
+    ask_for_fifo_everywhere(_PRIORITY - 1)
     controller = ArmController(ControlSettings(period=1 / rate), PIPER_LIMITS)
-    loop = ControlLoop(Piper(bus, connect_timeout=10.0), controller, Pace(rate), time.time)
+    loop = ControlLoop(Piper(bus, connect_timeout=10.0), controller, Pace(rate, sleep=sleep_on_time), time.time)
     stopping, policy_stopping = threading.Event(), threading.Event()
     granted: list[bool] = []
 

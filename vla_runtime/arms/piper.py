@@ -77,6 +77,7 @@ class Piper:
         self._density = SendDensity(send_every)
         self._sending_thread = SendingThread()
         self._reader: threading.Thread | None = None
+        self._talking = threading.Lock()  # or each frame sent would let the reading thread in between
         self._stopping = threading.Event()
         self._complete = threading.Event()
         self._arrivals: dict[int, float] = {}
@@ -172,8 +173,9 @@ class Piper:
         steps = frames.whole_steps(np.asarray(positions, dtype=np.float64))
         if not self._density.due(steps):
             return
-        self._aim_joints(steps)
-        self._sdk.GripperCtrl(steps[6], self._gripper_effort, frames.GRIPPER_ON)
+        with self._talking:
+            self._aim_joints(steps)
+            self._sdk.GripperCtrl(steps[6], self._gripper_effort, frames.GRIPPER_ON)
 
     def disable(self) -> None:
         """Cut motor power. THE ARM DROPS: only ever on the user's explicit word."""
@@ -235,7 +237,8 @@ class Piper:
                 self._stopping.wait(_READ_TIMEOUT)
                 continue
             if message is not None:
-                self._hear(message)
+                with self._talking:
+                    self._hear(message)
 
     def _hear(self, message: can.Message) -> None:
         if message.is_error_frame:

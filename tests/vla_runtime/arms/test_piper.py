@@ -152,6 +152,23 @@ def test_only_one_thread_may_send(piper):
     assert "intruder" in caught[0]
 
 
+def test_a_target_goes_out_whole_before_the_next_word_of_the_arm_is_taken_in(piper, monkeypatch):
+    stamps = []
+    aim = piper._sdk.JointCtrl
+
+    def slow(*steps):
+        stamps.append(piper.feedback().stamp)
+        time.sleep(0.05)  # ten rounds of the arm's feedback
+        stamps.append(piper.feedback().stamp)
+        aim(*steps)
+
+    monkeypatch.setattr(piper._sdk, "JointCtrl", slow)
+    piper.command(np.zeros(7))
+    before, after = stamps
+    assert before == after
+    eventually(lambda: piper.feedback().stamp > after)
+
+
 @pytest.mark.parametrize("bad", [np.full(7, np.nan), np.zeros(6), np.array([0, 0, 0, 0, 0, 0, np.inf])])
 def test_a_target_that_is_not_seven_finite_numbers_sends_nothing(arm, piper, bad):
     with pytest.raises(ValueError, match="seven finite numbers"):

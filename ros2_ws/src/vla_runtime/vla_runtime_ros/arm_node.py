@@ -30,7 +30,7 @@ from vla_runtime_ros.lifecycle import ManagedNode
 from vla_runtime_ros.pace import Pace
 from vla_runtime_ros.publishers import Publishers
 from vla_runtime_ros.rate import Rate
-from vla_runtime_ros.realtime import ask_for_fifo, lock_memory
+from vla_runtime_ros.realtime import ask_for_fifo, ask_for_fifo_everywhere, lock_memory, sleep_on_time
 from vla_runtime_ros.worker import Worker
 
 _ANSWER_WITHIN = 1.0  # [s]; many control periods
@@ -61,7 +61,7 @@ class ArmNode(ManagedNode):
         self._arm = arm_choice.open_arm(self, self.value)
         self._dry_run = bool(self.value("dry_run"))
         obeying = DryRunArm(self._arm) if self._dry_run else self._arm
-        self._loop = ControlLoop(obeying, controller, Pace(self.value("control_rate")), time.time)
+        self._loop = ControlLoop(obeying, controller, Pace(self.value("control_rate"), sleep=sleep_on_time), time.time)
         self._chunk_rate = Rate()
         self._source = ChunkSource(self.value("publisher_timeout"))
         self._identities = Publishers(self, self.value("chunk_topic"))
@@ -73,6 +73,8 @@ class ArmNode(ManagedNode):
         self._joint_states = self.publisher(JointState, self.value("joint_states_topic"), qos.JOINT_STATE_SOURCE)
         self._commands = self.publisher(JointState, "~/command", qos.JOINT_STATE_SOURCE)
         self._warn(lock_memory() if self.value("lock_memory") else None)
+        if self.value("realtime_priority"):
+            ask_for_fifo_everywhere(max(1, self.value("realtime_priority") - 1))  # refused, the control thread warns
         worker = Worker("control", self._control, lambda error: self.halt(f"the control thread failed: {error!r}"))
         self.resources.callback(worker.stop, _END_WITHIN)
         self._loop.connected.result()

@@ -5,16 +5,50 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _CAP_IPC_LOCK = 14  # linux/capability.h
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # sys/mman.h
 
 
+_SPUN = 0.001
+"""How much of a sleep is spun away, in [s]: longer than another thread of the process keeps the interpreter's lock, and
+shorter than the 5 ms after which that lock is taken from whoever keeps it."""
+
+
+def sleep_on_time(duration: float) -> None:
+    """Sleep for ``duration`` [s], and wake when it is over, whatever else this process does.
+
+    The last millisecond is spun away with the interpreter's lock held. A thread that sleeps to the end waits for that
+    lock when it wakes, for as long as another one has something to do.
+    """
+    deadline = time.monotonic() + duration
+    time.sleep(max(0.0, duration - _SPUN))
+    while time.monotonic() < deadline:
+        pass
+
+
 def ask_for_fifo(priority: int) -> str | None:
     """Give the calling thread real-time scheduling (SCHED_FIFO); None where granted, else why not and what to do."""
+    return _ask_for_fifo([0], priority)
+
+
+def ask_for_fifo_everywhere(priority: int) -> str | None:
+    """As `ask_for_fifo`, for every thread that this process has, and those that they start.
+
+    Any of them may hold the interpreter's lock when the control thread wakes, and must not wait for a processor then.
+    """
+    return _ask_for_fifo([int(task.name) for task in Path("/proc/self/task").iterdir()], priority)
+
+
+def _ask_for_fifo(threads: Iterable[int], priority: int) -> str | None:
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        for thread in threads:
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
     except PermissionError:
         return (
             "no permission for real-time scheduling, so the control period may vary under load: "

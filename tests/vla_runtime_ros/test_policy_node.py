@@ -110,20 +110,22 @@ class Robot:
             camera.publish(converters.compressed_from_rgb(np.full((32, 32, 3), 90, np.uint8), now, self.frame, 90))
 
 
+@pytest.mark.parametrize("form", ["identity", "guided"])
 def test_it_answers_says_what_it_sees_and_takes_another_task_and_pace_while_it_runs(
+    form: str,
     make: Callable[..., PolicyNode],
     spin: Callable[[Node], None],
     eventually: Callable[[Callable[[], bool]], None],
     tmp_path: Path,
 ) -> None:
-    bundle = write_toy_bundle(tmp_path / "toy")
+    bundle = write_toy_bundle(tmp_path / "toy", guided=form == "guided")
     node = make(
         PolicyNode,
         bundle=str(bundle),
         engine="onnxruntime",
         task="reach the red cube",
         observation_timeout=2.0,
-        **{"rtc.form": "identity"},
+        **{"rtc.form": form},
     )
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     spin(node)

@@ -2,7 +2,8 @@
 
 ``python -m reference.demonstrations OUT --task lift --count 1450 [--seed 0] [--workers 2]`` writes shards of `SHARD`
 demonstrations, ``lift-00000.safetensors`` and on: the same bytes for the same task and seed. Shards that are there are
-kept, so an interrupted command is continued by giving it again.
+kept, so an interrupted command is continued by giving it again. With ``--side-camera 0.5`` the side camera stands
+elsewhere (`vla_runtime.sim.perturbation`), and the shards are ``lift-camera-0.5-00000.safetensors`` and on.
 
 A shard's tensors, one row for each frame:
 
@@ -41,6 +42,7 @@ from vla_runtime.command import DONE, run
 from vla_runtime.errors import BadInput
 from vla_runtime.sim.episode import TASKS, Episode
 from vla_runtime.sim.expert import HORIZON, Expert
+from vla_runtime.sim.perturbation import NOMINAL, Perturbation
 from vla_runtime.sim.scene import CUBES
 
 SHARD = 25  # demonstrations
@@ -62,12 +64,14 @@ def write_demonstrations(
     *,
     seed: int = 0,
     workers: int = 1,
+    perturbation: Perturbation = NOMINAL,
     progress: Callable[[Iterable[Path], int], Iterable[Path]] = lambda shards, total: shards,
 ) -> list[Path]:
     """Write at least ``number`` successful demonstrations in whole shards; returns every shard's path.
 
     ``progress``: passes on the shards as they become complete; also told how many there will be. Raises `BadInput`
-    for an unknown task and for numbers out of range.
+    for an unknown task, for numbers out of range, and for a perturbation of more than the side camera's place: only
+    that one is in the shards' names.
     """
     if task not in TASKS:
         raise BadInput(f"task '{task}' is unknown: choose from {', '.join(TASKS)}")
@@ -75,10 +79,13 @@ def write_demonstrations(
         raise BadInput(f"--count {number} and --workers {workers} must be at least 1")
     if not 0 <= seed < 500:
         raise BadInput(f"--seed {seed} is not between 0 and 499")
+    if perturbation != Perturbation(side_camera=perturbation.side_camera):
+        raise BadInput("demonstrations are of the usual scene or of another place of the side camera, of nothing else")
     directory.mkdir(parents=True, exist_ok=True)
-    shards = [(directory / f"{task}-{rank:05d}.safetensors", rank) for rank in range(-(-number // SHARD))]
+    name = task if perturbation == NOMINAL else f"{task}-camera-{perturbation.side_camera:g}"
+    shards = [(directory / f"{name}-{rank:05d}.safetensors", rank) for rank in range(-(-number // SHARD))]
     missing = [(path, rank) for path, rank in shards if not path.exists()]
-    write = partial(_write_shard, task, seed)
+    write = partial(_write_shard, task, seed, perturbation)
     if workers == 1:
         _exhaust(progress(map(write, missing), len(missing)))
     else:
@@ -91,11 +98,11 @@ def _exhaust(shards: Iterable[Path]) -> None:
     deque(shards, maxlen=0)
 
 
-def _write_shard(task: str, seed: int, shard: tuple[Path, int]) -> Path:
+def _write_shard(task: str, seed: int, perturbation: Perturbation, shard: tuple[Path, int]) -> Path:
     """Write beside its place and rename, so that what has the name is complete."""
     path, rank = shard
     first = HELD_OUT * (1 + seed * len(TASKS) + TASKS.index(task)) + rank * 10 * SHARD
-    frames = [frame for demonstration in _successes(task, first) for frame in demonstration]
+    frames = [frame for demonstration in _successes(task, first, perturbation) for frame in demonstration]
     tensors = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
     partial_path = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     try:
@@ -106,11 +113,11 @@ def _write_shard(task: str, seed: int, shard: tuple[Path, int]) -> Path:
     return path
 
 
-def _successes(task: str, first: int) -> Iterator[list[Frame]]:
+def _successes(task: str, first: int, perturbation: Perturbation) -> Iterator[list[Frame]]:
     """The first `SHARD` demonstrations that succeed, from the seed ``first`` on."""
     episode, found, seed = Episode(task, first, image_size=IMAGE_SIZE), 0, first
     while found < SHARD:
-        frames = demonstrate(episode, seed)
+        frames = demonstrate(episode, seed, perturbation)
         seed += 1
         if episode.success:
             found += 1
@@ -118,9 +125,9 @@ def _successes(task: str, first: int) -> Iterator[list[Frame]]:
     episode.close()
 
 
-def demonstrate(episode: Episode, seed: int) -> list[Frame]:
+def demonstrate(episode: Episode, seed: int, perturbation: Perturbation = NOMINAL) -> list[Frame]:
     """The frames of one demonstration: the tensors of the module's list without their first axis."""
-    episode.restart(seed)
+    episode.restart(seed, perturbation=perturbation)
     expert = Expert(episode, noise=_NOISE[seed % len(_NOISE)], seed=seed)
     frames: list[Frame] = []
     for step in count():
@@ -173,6 +180,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, required=True, help=f"demonstrations, in shards of {SHARD}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--side-camera", type=float, default=0.0, metavar="X", help="its place, 0 to 1 (default: 0)")
     options = parser.parse_args()
     shards = write_demonstrations(
         options.out,
@@ -180,6 +188,7 @@ def main() -> int:
         options.count,
         seed=options.seed,
         workers=options.workers,
+        perturbation=Perturbation(side_camera=options.side_camera),
         progress=lambda shards, total: track(shards, description=options.task, total=total),
     )
     print(f"{len(shards)} shards in {options.out}")

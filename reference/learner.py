@@ -1,4 +1,4 @@
-"""What the two stages of training minimise."""
+"""What the two stages of training minimise, and what training a finished policy further does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from reference.checkpoint import Statistics
 from reference.demonstration_data import Batch
 from reference.grounding import PositionHead, grounding_loss
+from vla_export.models.paligemma import Reading
 from vla_export.models.pi0 import Pi0
 
 GROUNDING_WEIGHT = 3.0
@@ -20,13 +21,12 @@ STATE_NOISE = 0.05  # standard deviations: joints alone must not tell where to h
 TIME_ALPHA, TIME_SCALE, TIME_OFFSET = 1.5, 0.999, 0.001
 
 
-class Learner(nn.Module):
-    """A policy and the head that only training reads. The first stage leaves the expert alone."""
+class FlowLearner(nn.Module):
+    """A policy and the statistics of what it reads and speaks."""
 
     def __init__(self, model: Pi0, statistics: Statistics) -> None:
         super().__init__()
         self.model = model
-        self.head = PositionHead(model.config.language.width)
         for name, value in vars(statistics).items():
             self.register_buffer(name, value)
 
@@ -35,20 +35,16 @@ class Learner(nn.Module):
         """Those it was made with: more data, added later, does not change what a number means."""
         return Statistics(**{name: self.get_buffer(name) for name in Statistics.__dataclass_fields__})
 
-    def grounding(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of the first stage: ``total`` and its parts."""
-        reading = self.model.read(batch.images, batch.tokens, batch.token_mask)
-        loss = grounding_loss(self.head, reading, batch)
-        return {"total": loss, "grounding": loss}
+    def finetuning(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The loss of a policy that is trained further: ``total``, which is ``flow``."""
+        flow = self.flow(self.model.read(batch.images, batch.tokens, batch.token_mask), batch, generator)
+        return {"total": flow, "flow": flow}
 
-    def policy(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of the second stage: ``total`` and its parts."""
-        reading = self.model.read(batch.images, batch.tokens, batch.token_mask)
+    def flow(self, reading: Reading, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The flow loss of a batch that has been read, its states a little disturbed."""
         state = self.normal_state(batch.state)
         state = state + STATE_NOISE * _normal(state.shape, generator, state)
-        flow = flow_loss(self.model, self.model.add_state(reading, state), self.normal_chunk(batch.chunk), generator)
-        grounding = grounding_loss(self.head, reading, batch)
-        return {"total": flow + GROUNDING_WEIGHT * grounding, "flow": flow, "grounding": grounding}
+        return flow_loss(self.model, self.model.add_state(reading, state), self.normal_chunk(batch.chunk), generator)
 
     def normal_state(self, state: Tensor) -> Tensor:
         """State [rad, m] → what the policy reads."""
@@ -61,6 +57,27 @@ class Learner(nn.Module):
     def chunk(self, normal: Tensor) -> Tensor:
         """What the policy speaks → actions [rad, m]."""
         return normal * self.get_buffer("action_std") + self.get_buffer("action_mean")
+
+
+class Learner(FlowLearner):
+    """A policy and the head that only training reads. The first stage leaves the expert alone."""
+
+    def __init__(self, model: Pi0, statistics: Statistics) -> None:
+        super().__init__(model, statistics)
+        self.head = PositionHead(model.config.language.width)
+
+    def grounding(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of the first stage: ``total`` and its parts."""
+        reading = self.model.read(batch.images, batch.tokens, batch.token_mask)
+        loss = grounding_loss(self.head, reading, batch)
+        return {"total": loss, "grounding": loss}
+
+    def policy(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of the second stage: ``total`` and its parts."""
+        reading = self.model.read(batch.images, batch.tokens, batch.token_mask)
+        flow = self.flow(reading, batch, generator)
+        grounding = grounding_loss(self.head, reading, batch)
+        return {"total": flow + GROUNDING_WEIGHT * grounding, "flow": flow, "grounding": grounding}
 
 
 def flow_loss(model: Pi0, prefix: Mapping[str, Tensor], chunk: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loop both stages run: seeded, resumable, logged; what a step draws depends on the seed and its number alone."""
+"""The loop of every training: seeded, resumable, logged; what a step draws depends on the seed and its number alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reference.curves import draw_curves
 from reference.demonstration_data import Batch, Frames, draw
-from reference.learner import Learner
 from reference.parallel import agreed, average_gradients, processes, rank
 from vla_runtime.errors import BadInput
 
@@ -29,6 +28,7 @@ LOG_EVERY = 20  # steps
 STATE, LOG, CURVES = "state.pt", "log.jsonl", "curves.png"
 
 Losses = Callable[[Batch, torch.Generator], dict[str, Tensor]]
+L = TypeVar("L", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Budget:
 class Plan:
     """One run. out: where state, log and curves go; a run found there is taken up where it stopped.
 
-    save_every: seconds between two savings, each with a validation; they change nothing in what is learned.
+    save_every: seconds between two savings, each with a validation; they change nothing in what is learned. rate: the
+    highest learning rate.
     """
 
     out: Path
@@ -58,24 +59,28 @@ class Plan:
     batch: int
     seed: int
     save_every: float
+    rate: float = LEARNING_RATE
 
 
 def train(
-    learner: Learner,
+    learner: L,
     losses: Losses,
     frames: Frames,
     plan: Plan,
-    validate: Callable[[Learner], dict[str, float]],
-    save: Callable[[Learner], None],
-) -> Learner:
+    validate: Callable[[L], dict[str, float]],
+    save: Callable[[L], None],
+) -> L:
     """Minimise ``losses(batch, generator)["total"]``; returns the learner with its averaged weights.
+
+    Parameters that require no gradient stay what they are.
 
     In each of several processes, on its share of the batch, where they were started by `reference.parallel`.
     losses: a method of ``learner``. validate, save: called with the averaged learner at every saving.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     device = next(learner.parameters()).device
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=plan.rate, betas=BETAS, fused=True)
     average = copy.deepcopy(learner).requires_grad_(False).eval()
     step, seconds = _resume(plan, learner, average, optimiser)
     began = saved = time.monotonic()
@@ -89,13 +94,13 @@ def train(
 
     while (spent := plan.budget.spent(step, seconds)) < 1.0:
         for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * spent))
+            group["lr"] = plan.rate * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * spent))
         generator = torch.Generator().manual_seed((plan.seed * 10_000_019 + step) * processes() + rank())
         found = losses(draw(frames, plan.batch // processes(), generator).to(device), generator)
         optimiser.zero_grad()
         torch.autograd.backward(found["total"])
-        average_gradients(learner.parameters())
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), CLIP)
+        average_gradients(trained)
+        nn.utils.clip_grad_norm_(trained, CLIP)
         optimiser.step()
         _average(average, learner)
         step += 1
@@ -113,11 +118,13 @@ def train(
 
 
 @torch.no_grad()
-def _average(average: Learner, learner: Learner) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(learner.parameters()), 1 - AVERAGING)
+def _average(average: nn.Module, learner: nn.Module) -> None:
+    pairs = zip(average.parameters(), learner.parameters(), strict=True)
+    slow, fast = zip(*(pair for pair in pairs if pair[1].requires_grad), strict=True)
+    torch._foreach_lerp_(slow, fast, 1 - AVERAGING)
 
 
-def _resume(plan: Plan, learner: Learner, average: Learner, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+def _resume(plan: Plan, learner: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
     """Take up an earlier run's weights, optimiser and log; returns its steps and seconds, 0 where there is none."""
     path = plan.out / STATE
     if not path.is_file():
@@ -129,10 +136,11 @@ def _resume(plan: Plan, learner: Learner, average: Learner, optimiser: torch.opt
         learner.load_state_dict(state["learner"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
+        seed, batch, rate = state["seed"], state["batch"], state["rate"]
     except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise BadInput(f"{path} is no state of this training: {error}; choose another --out") from error
-    if state["seed"] != plan.seed or state["batch"] != plan.batch:
-        raise BadInput(f"{path} was trained with --seed {state['seed']} --batch {state['batch']}: give the same")
+    if (seed, batch, rate) != (plan.seed, plan.batch, plan.rate):
+        raise BadInput(f"{path} was trained with --seed {seed} --batch {batch} and rate {rate:g}: give the same")
     if rank() == 0:
         _forget_after(plan, state["step"])
     return state["step"], state["seconds"]
@@ -146,7 +154,7 @@ def _forget_after(plan: Plan, step: int) -> None:
 
 
 def _write_state(
-    plan: Plan, step: int, seconds: float, learner: Learner, average: Learner, optimiser: torch.optim.Optimizer
+    plan: Plan, step: int, seconds: float, learner: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
 ) -> None:
     partial = plan.out / f"{STATE}.partial"
     state = {
@@ -154,6 +162,7 @@ def _write_state(
         "seconds": seconds,
         "seed": plan.seed,
         "batch": plan.batch,
+        "rate": plan.rate,
         "learner": learner.state_dict(),
         "average": average.state_dict(),
         "optimiser": optimiser.state_dict(),

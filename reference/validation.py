@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reference.demonstration_data import Frames, ask
 from reference.grounding import positions
-from reference.learner import Learner
+from reference.learner import FlowLearner, Learner
 
 FRAMES = 96  # of each kind
 FLOW_STEPS = 5
@@ -22,8 +22,13 @@ def validate_grounding(learner: Learner, frames: Frames) -> dict[str, float]:
     return {"ground_cm": round(100 * float((true - found).norm(dim=1).mean()), 3)}
 
 
-@torch.no_grad()
 def validate_policy(learner: Learner, frames: Frames) -> dict[str, float]:
+    """What `validate_chunks` and `validate_grounding` find."""
+    return validate_chunks(learner, frames) | validate_grounding(learner, frames)
+
+
+@torch.no_grad()
+def validate_chunks(learner: FlowLearner, frames: Frames) -> dict[str, float]:
     """Of sampled chunks: mean absolute error of the joints [rad], and how often the words are obeyed.
 
     own_rad: asked for what the demonstration did. other_rad: asked for another cube (swapped instruction).
@@ -40,10 +45,10 @@ def validate_policy(learner: Learner, frames: Frames) -> dict[str, float]:
             nearer = (sampled - asked).abs().sum((1, 2)) < (sampled - shown).abs().sum((1, 2))
             found[f"{name}_rad"] = _error((sampled, asked, shown))
             found["obeyed" if name == "other" else "obeyed_first"] = round(float(nearer.float().mean()), 4)
-    return found | validate_grounding(learner, frames)
+    return found
 
 
-def _sampled(learner: Learner, frames: Frames, asked: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _sampled(learner: FlowLearner, frames: Frames, asked: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Chunks that the policy samples, those it was asked for, and those that were demonstrated; (N, H, 7) each."""
     device = _device(learner)
     batch = ask(frames, frames.named if asked is None else asked).to(device)
@@ -71,5 +76,5 @@ def _some(frames: Frames) -> Frames:
     return frames.choose(torch.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).long())
 
 
-def _device(learner: Learner) -> torch.device:
+def _device(learner: FlowLearner) -> torch.device:
     return next(learner.parameters()).device

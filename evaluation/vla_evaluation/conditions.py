@@ -26,6 +26,7 @@ class Condition:
 SUITES: dict[str, tuple[Condition, ...]] = {
     "light": tuple(Condition(f"light {x:g}", Perturbation(light=x)) for x in (0.25, 0.5, 1.0)),
     "camera-shift": tuple(Condition(f"cameras {mm} mm", Perturbation(camera_shift=mm / 1e3)) for mm in (5, 10, 20)),
+    "side-camera": tuple(Condition(f"side camera {x:g}", Perturbation(side_camera=x)) for x in (0.25, 0.5, 1.0)),
     "distractors": tuple(Condition(f"{n} distractors", Perturbation(distractors=n)) for n in (2, 3)),
     "latency": tuple(Condition(f"{ms} ms late", latency=ms / 1e3) for ms in (100, 200, 400)),
     "dropped-frames": tuple(Condition(f"{x:.0%} of frames dropped", dropped=x) for x in (0.3, 0.6, 0.9)),

@@ -12,6 +12,7 @@ from reference.demonstrations import HELD_OUT, demonstrate, write_demonstrations
 from vla_runtime.errors import BadInput
 from vla_runtime.safety.limits import PIPER_LIMITS
 from vla_runtime.sim.episode import TASKS, Episode
+from vla_runtime.sim.perturbation import Perturbation
 from vla_runtime.sim.scene import CUBES
 
 SHAPES = {
@@ -99,14 +100,30 @@ def test_the_same_bytes_again(tmp_path):
     assert set(load_file(first)["episode"]).isdisjoint(load_file(other)["episode"])
 
 
+def test_from_another_place_of_the_side_camera_the_same_is_demonstrated(tmp_path):
+    (usual,) = write_demonstrations(tmp_path, "reach", 1)
+    (elsewhere,) = write_demonstrations(tmp_path, "reach", 1, perturbation=Perturbation(side_camera=0.5))
+    assert {usual.name, elsewhere.name} == {"reach-00000.safetensors", "reach-camera-0.5-00000.safetensors"}
+    seen, other = load_file(usual), load_file(elsewhere)
+    assert (seen["images"][:, 0] != other["images"][:, 0]).any(axis=(1, 2, 3)).all()
+    for name in SHAPES.keys() - {"images"}:
+        np.testing.assert_array_equal(seen[name], other[name])
+
+
+def test_a_perturbation_that_the_shards_do_not_name_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="side camera"):
+        write_demonstrations(tmp_path / "out", "reach", 1, perturbation=Perturbation(light=0.5))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_interrupted_command_goes_on_where_it_stopped(tmp_path, monkeypatch):
     demonstrated = []
 
-    def interrupted(episode, seed):
+    def interrupted(episode, seed, perturbation):
         demonstrated.append(seed)
         if len(demonstrated) == 4:
             raise KeyboardInterrupt
-        return demonstrate(episode, seed)
+        return demonstrate(episode, seed, perturbation)
 
     with monkeypatch.context() as patch:
         patch.setattr(demonstrations, "demonstrate", interrupted)
@@ -125,8 +142,8 @@ def test_an_interrupted_command_goes_on_where_it_stopped(tmp_path, monkeypatch):
 def test_only_what_succeeded_is_kept(tmp_path, monkeypatch):
     seeds = []
 
-    def failing_first(episode, seed):
-        frames = demonstrate(episode, seed)
+    def failing_first(episode, seed, perturbation):
+        frames = demonstrate(episode, seed, perturbation)
         seeds.append(seed)
         if len(seeds) == 1:
             episode.succeeded_at = None

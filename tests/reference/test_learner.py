@@ -91,6 +91,12 @@ def test_grounding_reads_the_named_cubes_only(learner: Learner, batch: Batch) ->
     assert learner.model.expert.layers[0].attention.q_proj.weight.grad is None
 
 
+def test_a_finished_policy_learns_the_second_stages_flow(learner: Learner, batch: Batch) -> None:
+    of_stage = learner.policy(batch, torch.Generator().manual_seed(0))
+    further = learner.finetuning(batch, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(further["total"], of_stage["flow"])
+
+
 def test_the_second_stage_weighs_grounding_in(learner: Learner, batch: Batch) -> None:
     found = learner.policy(batch, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found["total"], found["flow"] + GROUNDING_WEIGHT * found["grounding"])

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from reference.architecture import untrained
 from reference.checkpoint import Statistics
 from reference.demonstration_data import ask, read_frames
-from reference.learner import Learner
+from reference.learner import FlowLearner, Learner
 from reference.parallel import run_in_processes
 from reference.train_policy import train_policy
 from reference.train_vlm import train_vlm
-from reference.training import Budget, Plan
+from reference.training import Budget, Plan, train
 from reference.vlm_checkpoint import load_vlm
 from tests.reference.toy_demonstrations import SIZES, write_shards
 from vla_export.checkpoints.reading import read
@@ -105,6 +105,26 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     uninterrupted = vlm if stage == "grounding" else policy
     assert weights(run(plan(tmp_path), SIZES)) == weights(uninterrupted)
     assert logged_steps(tmp_path) == logged_steps(uninterrupted.parent)
+
+
+def test_what_requires_no_gradient_stays_and_the_rest_is_averaged(data: list[Path], tmp_path: Path) -> None:
+    frames, _ = read_frames(data)
+    learner = FlowLearner(untrained(SIZES, torch.Generator().manual_seed(0)), frames.statistics())
+    learner.model.vision.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in learner.named_parameters()}
+    average = train(learner, learner.finetuning, frames, plan(tmp_path), lambda _: {"nothing": 0.0}, lambda _: None)
+    moved = {name: tensor for name, tensor in learner.named_parameters() if not torch.equal(tensor, before[name])}
+    assert moved
+    assert not any(name.startswith("model.vision.") for name in moved)
+    for name, slow in average.named_parameters():
+        fast, start = learner.get_parameter(name), before[name]
+        way, its = float((fast - start).detach().norm()), float((slow - start).norm())
+        assert its <= 0.1 * way, f"{name}: of {STEPS} steps at 0.995"
+
+
+def test_a_run_is_not_taken_up_with_another_rate(data: list[Path], vlm: Path) -> None:
+    with pytest.raises(BadInput, match="rate 0.001"):
+        train_vlm(data, plan(vlm.parent, rate=1e-2), SIZES)
 
 
 def test_another_seed_learns_something_else(data: list[Path], vlm: Path, tmp_path: Path) -> None:

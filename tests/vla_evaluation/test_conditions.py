@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import astuple
 
 import pytest
 
@@ -15,17 +16,14 @@ from vla_runtime.sim.scene import CUBES
 
 
 def test_the_suites_are_those_promised() -> None:
-    assert set(SUITES) == {"light", "camera-shift", "distractors", "latency", "dropped-frames"}
+    assert set(SUITES) == {"light", "camera-shift", "side-camera", "distractors", "latency", "dropped-frames"}
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_starts_undisturbed_and_gets_stronger(suite: str) -> None:
     first, *ladder = conditions(suite)
     assert first == Condition("nominal")
-    strengths = [
-        (c.perturbation.light, c.perturbation.camera_shift, c.perturbation.distractors, c.latency, c.dropped)
-        for c in (first, *ladder)
-    ]
+    strengths = [(*astuple(c.perturbation), c.latency, c.dropped) for c in (first, *ladder)]
     assert strengths == sorted(set(strengths))
     assert sum(any(column) for column in zip(*strengths, strict=True)) == 1, "one thing is perturbed at a time"
 

@@ -17,6 +17,8 @@ CAMERAS = ("side", "wrist")
 _BRIGHTNESS = 0.12  # of the lamps, in every episode
 _JITTER = 0.002  # [m], of the cameras
 _TURN = 5.0  # [rad/m], how far a camera turns for each metre it moves
+_MIDDLE = np.array([0.27, 0.0, 0.0])  # [m], of the table: the side camera's arc is around the vertical through it
+_ARC = np.pi / 2  # [rad], to the side camera's second place
 _AROUND = np.array([[0.16, 0.40], [-0.20, 0.20]])  # [m], where the objects are put: x and y
 _APART = 0.08  # [m], from every cube
 _TRIES = 200
@@ -44,7 +46,7 @@ class Surroundings:
         wild = np.random.default_rng(rng.integers(2**63))
         with self._scene.lock:
             self._light(mild, wild, perturbation.light)
-            self._move_cameras(mild, wild, perturbation.camera_shift)
+            self._move_cameras(mild, wild, perturbation)
             self._put_objects(mild, perturbation.distractors, list(keep))
 
     def _light(self, mild: np.random.Generator, wild: np.random.Generator, strength: float) -> None:
@@ -54,17 +56,20 @@ class Surroundings:
         model.light_diffuse[:] = self._lamps * brightness * tint
         model.vis.headlight.ambient[:] = self._ambient * brightness * tint
 
-    def _move_cameras(self, mild: np.random.Generator, wild: np.random.Generator, shift: float) -> None:
+    def _move_cameras(self, mild: np.random.Generator, wild: np.random.Generator, perturbation: Perturbation) -> None:
         import mujoco
 
         model = self._scene.model
-        for camera in self._cameras:
-            move = mild.normal(0, _JITTER / np.sqrt(3), 3) + shift * _direction(wild)
+        for name, camera in zip(CAMERAS, self._cameras, strict=True):
+            place, orientation = self._places[camera], self._turns[camera]
+            if name == "side":
+                place, orientation = _along_arc(place, orientation, perturbation.side_camera * _ARC)
+            move = mild.normal(0, _JITTER / np.sqrt(3), 3) + perturbation.camera_shift * _direction(wild)
             turn = _TURN * (np.linalg.norm(move) * _direction(mild))
             angle = float(np.linalg.norm(turn))
             rotation = np.append(np.cos(angle / 2), np.sin(angle / 2) * turn / max(angle, 1e-12))
-            model.cam_pos[camera] = self._places[camera] + move
-            mujoco.mju_mulQuat(model.cam_quat[camera], self._turns[camera], rotation)
+            model.cam_pos[camera] = place + move
+            mujoco.mju_mulQuat(model.cam_quat[camera], orientation, rotation)
 
     def _put_objects(self, rng: np.random.Generator, count: int, keep: list[NDArray[np.float64]]) -> None:
         shown = max(count, int(rng.integers(2)))
@@ -77,6 +82,19 @@ class Surroundings:
                 if rank < shown:
                     at = np.append(place, 0.0)
             self._objects[index].pos[:] = at
+
+
+def _along_arc(
+    place: NDArray[np.float64], orientation: NDArray[np.float64], angle: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A camera, at ``place`` [m] with a quaternion, turned by ``angle`` [rad] about the vertical through the table."""
+    import mujoco
+
+    vertical = np.array([np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)])
+    arm, turned = np.zeros(3), np.zeros(4)
+    mujoco.mju_rotVecQuat(arm, place - _MIDDLE, vertical)
+    mujoco.mju_mulQuat(turned, vertical, orientation)
+    return _MIDDLE + arm, turned
 
 
 def _direction(rng: np.random.Generator) -> NDArray[np.float64]:

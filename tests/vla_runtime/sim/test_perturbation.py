@@ -17,6 +17,7 @@ def test_nominal_adds_nothing():
         ({"camera_shift": -0.1}, "camera_shift -0.1"),
         ({"camera_shift": float("nan")}, "camera_shift nan"),
         ({"distractors": 4}, "distractors 4"),
+        ({"side_camera": 1.1}, "side_camera 1.1"),
     ],
 )
 def test_what_is_out_of_range_is_refused(values, message):

@@ -1,11 +1,13 @@
 """An episode's looks: a little different each time, more where they are perturbed, and never more than looks."""
 
+import mujoco
 import numpy as np
 import pytest
 
 from vla_runtime.sim.episode import Episode
 from vla_runtime.sim.perturbation import NOMINAL, Perturbation
 
+MIDDLE = np.array([0.27, 0.0, 0.0])  # [m], of the table
 LIGHT, CAMERA, DISTRACTORS = Perturbation(light=0.8), Perturbation(camera_shift=0.01), Perturbation(distractors=3)
 
 
@@ -25,7 +27,7 @@ def state(episode):
     return np.concatenate([episode.state, *episode.scene.cube_positions().values()])
 
 
-@pytest.mark.parametrize("perturbed", [LIGHT, CAMERA, DISTRACTORS])
+@pytest.mark.parametrize("perturbed", [LIGHT, CAMERA, DISTRACTORS, Perturbation(side_camera=0.5)])
 def test_a_perturbation_changes_looks_and_never_the_task(episode, perturbed):
     for seed in range(5):
         episode.restart(seed)
@@ -44,6 +46,42 @@ def test_each_perturbation_changes_its_own_looks_only(episode):
     other_light, other_place, _, _ = looks(episode, 3, CAMERA)
     np.testing.assert_array_equal(other_light, light)
     assert np.linalg.norm(other_place - place, axis=1).max() == pytest.approx(0.01, rel=0.01)
+
+
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+def test_the_side_camera_goes_along_its_arc_the_same_way_every_time(episode, strength):
+    for seed in range(3):
+        _, places, turns, _ = looks(episode, seed, NOMINAL)
+        _, moved, turned, _ = looks(episode, seed, Perturbation(side_camera=strength))
+        side, wrist = (episode.scene.model.camera(name).id for name in ("side", "wrist"))
+        np.testing.assert_array_equal(moved[wrist], places[wrist])
+        np.testing.assert_array_equal(turned[wrist], turns[wrist])
+        before, after = places[side] - MIDDLE, moved[side] - MIDDLE
+        jitter = 0.005  # [m]: it is added after the arc, in the same direction as before
+        assert after[2] == pytest.approx(before[2])
+        assert np.hypot(*after[:2]) == pytest.approx(np.hypot(*before[:2]), abs=jitter)
+        angle = np.arctan2(after[1], after[0]) - np.arctan2(before[1], before[0])
+        assert angle == pytest.approx(strength * np.pi / 2, abs=0.02)
+
+
+def test_the_side_camera_looks_at_the_same_point_from_everywhere(episode):
+    centre = centre_seen(episode, NOMINAL)
+    for strength in (0.25, 0.5, 1.0):
+        np.testing.assert_allclose(centre_seen(episode, Perturbation(side_camera=strength)), centre, atol=0.01)
+
+
+def centre_seen(episode, perturbed):
+    """Where the side camera's axis meets the table [m], shape (2,)."""
+    _, places, turns, _ = looks(episode, 0, perturbed)
+    side = episode.scene.model.camera("side").id
+    rotation = np.empty(9)
+    mujoco.mju_quat2Mat(rotation, turns[side])
+    axis = -rotation.reshape(3, 3)[:, 2]
+    at = places[side] - places[side][2] / axis[2] * axis
+    # Turned back by the same angle about the middle, it would be the point that is seen from the first place.
+    angle = -perturbed.side_camera * np.pi / 2
+    back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return back @ (at - MIDDLE)[:2] + MIDDLE[:2]
 
 
 def test_a_shifted_camera_still_has_an_orientation(episode):

@@ -14,7 +14,7 @@ test: $(READY) lint
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy vla_runtime export/vla_export calibration/vla_calibration evaluation/vla_evaluation ros2_ws/src/vla_runtime/vla_runtime_ros demo reference benchmarks
+	$(VENV)/bin/mypy vla_runtime export/vla_export calibration/vla_calibration evaluation/vla_evaluation ros2_ws/src/vla_runtime/vla_runtime_ros demo reference benchmarks results
 	$(VENV)/bin/lint-imports
 
 $(READY): pyproject.toml constraints.txt scripts/install.sh ros2_ws/src/vla_runtime/setup.py

@@ -52,10 +52,20 @@ class Rollout:
     chunks: list[tuple[float, ActionChunk]] = field(default_factory=list)
 
 
-def roll_out(episode: Episode, answer: Answer, takeover: Takeover, latency: float, seconds: float) -> Rollout:
-    """Run a staged episode for so long. latency: from an observation to its chunk, in [s] of simulated time."""
+def roll_out(
+    episode: Episode,
+    answer: Answer,
+    takeover: Takeover,
+    latency: float,
+    seconds: float,
+    scene: JudgedScene | None = None,
+) -> Rollout:
+    """Run a staged episode for so long. latency: from an observation to its chunk, in [s] of simulated time.
+
+    scene: the episode's, where it is another one than it is by itself.
+    """
     executor = ChunkExecutor(max_age=latency + 1.0, takeover=takeover)
-    scene = JudgedScene(episode)
+    scene = scene or JudgedScene(episode)
     rollout = Rollout()
     coming = deque[tuple[int, ActionChunk]]()
     for tick in range(round(seconds * RATE)):

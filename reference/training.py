@@ -23,7 +23,7 @@ from vla_runtime.errors import BadInput
 
 LEARNING_RATE, BETAS, WARM_UP = 1e-3, (0.9, 0.95), 100
 CLIP = 1.0
-AVERAGING = 0.995  # of the weights, step by step
+AVERAGING = 0.995  # what the averaged weights keep of themselves at every step
 LOG_EVERY = 20  # steps
 STATE, LOG, CURVES = "state.pt", "log.jsonl", "curves.png"
 
@@ -51,7 +51,8 @@ class Plan:
     """One run. out: where state, log and curves go; a run found there is taken up where it stopped.
 
     save_every: seconds between two savings, each with a validation; they change nothing in what is learned. rate: the
-    highest learning rate.
+    highest learning rate. averaging: what the averaged weights keep of themselves at every step; after n steps, of what
+    they began with, its n-th power.
     """
 
     out: Path
@@ -60,6 +61,7 @@ class Plan:
     seed: int
     save_every: float
     rate: float = LEARNING_RATE
+    averaging: float = AVERAGING
 
 
 def train(
@@ -102,7 +104,7 @@ def train(
         average_gradients(trained)
         nn.utils.clip_grad_norm_(trained, CLIP)
         optimiser.step()
-        _average(average, learner)
+        _average(average, learner, plan.averaging)
         step += 1
         seconds = agreed(earlier + time.monotonic() - began)
         if step % LOG_EVERY == 0 and rank() == 0:
@@ -118,10 +120,10 @@ def train(
 
 
 @torch.no_grad()
-def _average(average: nn.Module, learner: nn.Module) -> None:
+def _average(average: nn.Module, learner: nn.Module, kept: float) -> None:
     pairs = zip(average.parameters(), learner.parameters(), strict=True)
     slow, fast = zip(*(pair for pair in pairs if pair[1].requires_grad), strict=True)
-    torch._foreach_lerp_(slow, fast, 1 - AVERAGING)
+    torch._foreach_lerp_(slow, fast, 1 - kept)
 
 
 def _resume(plan: Plan, learner: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:

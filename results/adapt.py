@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from results import demonstrations
 from results.adapters import lora, lora_sp, release_files, vla_gse
 from results.flow_policy import flow_learner
 from results.places import OUT, POLICY, ROOT
+from vla_export.adapters.reading import BESIDE
 from vla_export.checkpoints.reading import read
 from vla_export.models.pi0 import Pi0
 from vla_runtime.command import DONE, Parser, run
@@ -125,7 +127,8 @@ def adapter(name: str) -> Path:
     directory = release_directory(name)
     if not (directory / LOG).is_file():
         return _train(name, METHODS[name].steps, METHODS[name].rate, directory)
-    return next(directory.glob("checkpoints/steps_*_pytorch_model.pt"), directory)
+    saved = (directory.glob(pattern) for pattern in ("checkpoints/steps_*_pytorch_model.pt", BESIDE))
+    return next(chain.from_iterable(saved), directory)
 
 
 def release_directory(name: str) -> Path:

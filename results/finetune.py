@@ -17,6 +17,7 @@ from vla_export.prune.structure import Structure
 
 BATCH, SEED, SAVE_EVERY = 48, 0, 120.0
 RATE = 1e-3
+AVERAGING = 0.98  # over fifty steps: what was cut and not yet trained must not weigh on a short finetune
 
 
 def finetune(pruned_checkpoint: Path, name: str, steps: int) -> Path:
@@ -43,7 +44,7 @@ def finetune_on(data: Sequence[Path], pruned_checkpoint: Path, name: str, steps:
         learner,
         learner.finetuning,
         frames,
-        Plan(run, Budget(steps, None), batch, SEED, SAVE_EVERY, RATE),
+        Plan(run, Budget(steps, None), batch, SEED, SAVE_EVERY, RATE, AVERAGING),
         validate=lambda average: validate_chunks(average, held_out),
         save=lambda average: None,
     )

@@ -28,7 +28,7 @@ from results.success import success
 from vla_runtime.bundle.bundle import MANIFEST, sha256
 
 TASKS = ("lift", "reach")
-STEPS, QUICK_STEPS = 400, 2
+STEPS, QUICK_STEPS = 200, 2
 """Of finetuning, the same for every policy."""
 _ROUNDS = 40  # of latency
 

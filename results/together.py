@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _study(asked: Arguments) -> int:
     torch.set_num_threads(1)
     planned = (EXACT, Combination("auto", BOTH, precision="int8")) if asked.quick else combinations(STEPS)
-    made = bundles(planned, adapter(METHOD), asked.workers)
+    made = bundles(planned, METHOD, adapter(METHOD), asked.workers)
     rows: list[TogetherRow] = []
     for combination, bundle in made.items():
         rows += _rows(combination, bundle, made[EXACT], asked)

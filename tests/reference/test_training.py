@@ -122,6 +122,14 @@ def test_what_requires_no_gradient_stays_and_the_rest_is_averaged(data: list[Pat
         assert its <= 0.1 * way, f"{name}: of {STEPS} steps at 0.995"
 
 
+def test_an_average_that_keeps_nothing_is_what_was_learned_last(data: list[Path], tmp_path: Path) -> None:
+    frames, _ = read_frames(data)
+    learner = FlowLearner(untrained(SIZES, torch.Generator().manual_seed(0)), frames.statistics())
+    asked = plan(tmp_path, averaging=0.0)
+    average = train(learner, learner.finetuning, frames, asked, lambda _: {"nothing": 0.0}, lambda _: None)
+    assert all(torch.equal(slow, fast) for slow, fast in zip(average.parameters(), learner.parameters(), strict=True))
+
+
 def test_a_run_is_not_taken_up_with_another_rate(data: list[Path], vlm: Path) -> None:
     with pytest.raises(BadInput, match="rate 0.001"):
         train_vlm(data, plan(vlm.parent, rate=1e-2), SIZES)

@@ -9,6 +9,7 @@ import pytest
 from results import front_picture
 from results.action_error import ActionError
 from results.combinations import EXACT, SEARCHED, combinations
+from results.merges import MEAN_SCORES
 from results.pruned_row import LatencyRatio
 from results.row import Success
 from results.together import TogetherRow, losses, with_front
@@ -49,7 +50,7 @@ def test_every_combination_has_a_name_and_a_directory_of_its_own() -> None:
     assert planned[0] == EXACT
     assert len({one.name for one in planned}) == len({one.slug for one in planned}) == len(set(planned))
     assert set(SEARCHED) <= set(planned)
-    assert all(one.merge == "static" and one.prune for one in planned if one.finetuned)
+    assert all(one.merge == MEAN_SCORES for one in planned if one.finetuned)
     assert {one.precision for one in planned} == {"fp32", "fp16", "int8"}
 
 

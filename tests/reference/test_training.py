@@ -111,14 +111,14 @@ def test_what_requires_no_gradient_stays_and_the_rest_is_averaged(data: list[Pat
     frames, _ = read_frames(data)
     learner = FlowLearner(untrained(SIZES, torch.Generator().manual_seed(0)), frames.statistics())
     learner.model.vision.requires_grad_(False)
-    before = {name: tensor.clone() for name, tensor in learner.named_parameters()}
+    before = {name: tensor.detach().clone() for name, tensor in learner.named_parameters()}
     average = train(learner, learner.finetuning, frames, plan(tmp_path), lambda _: {"nothing": 0.0}, lambda _: None)
     moved = {name: tensor for name, tensor in learner.named_parameters() if not torch.equal(tensor, before[name])}
     assert moved
     assert not any(name.startswith("model.vision.") for name in moved)
     for name, slow in average.named_parameters():
         fast, start = learner.get_parameter(name), before[name]
-        way, its = float((fast - start).detach().norm()), float((slow - start).norm())
+        way, its = float((fast.detach() - start).norm()), float((slow - start).norm())
         assert its <= 0.1 * way, f"{name}: of {STEPS} steps at 0.995"
 
 

@@ -26,8 +26,8 @@ BOTH = f"{DEPTH},{WIDTH}"
 class Combination:
     """One way to put it together.
 
-    merge: as `vla-export --merge` has it, or `results.merges.MEAN_SCORES`. prune: as ``--prune``, empty for nothing. finetuned: for how many steps in
-    the shifted setting, after pruning, 0 for none.
+    merge: as `vla-export --merge` has it, or `results.merges.MEAN_SCORES`. prune: as ``--prune``, empty for nothing.
+    finetuned: for how many steps in the shifted setting, after pruning, 0 for none.
     """
 
     merge: str

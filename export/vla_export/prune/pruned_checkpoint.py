@@ -117,8 +117,9 @@ def check_place(checkpoint: Checkpoint, model: FlowModel, out: Path) -> None:
     homeless = [name for name in model.state_dict() if name not in names]
     if homeless:
         raise BadInput(
-            f"the policy carries an adapter ({homeless[0]}, {len(homeless)} tensors in all) that its project's layout "
-            "has no place for: merge it with --merge static, or write the pruned checkpoint of the policy without it"
+            f"the policy's adapter has left tensors ({homeless[0]}, {len(homeless)} in all) that its project's layout "
+            "has no place for: one that depends on its inputs leaves a branch where it is exact and a bias where it is "
+            "merged; write the pruned checkpoint without --merge, and finetune that"
         )
 
 

@@ -197,7 +197,7 @@ def test_what_cannot_be_written_or_read_is_one_line(tmp_path: Path) -> None:
         write_pruned_checkpoint(checkpoint, checkpoint.model, structure, tmp_path / "taken")
     linear = next(iter(checkpoint.model.stacks()["language"])).attention.q_proj
     linear.bias = torch.nn.Parameter(torch.zeros(linear.out_features))
-    with pytest.raises(BadInput, match=r"carries an adapter \(language.layers.0.attention.q_proj.bias"):
+    with pytest.raises(BadInput, match=r"has left tensors \(language.layers.0.attention.q_proj.bias"):
         write_pruned_checkpoint(checkpoint, checkpoint.model, structure, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

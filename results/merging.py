@@ -83,7 +83,7 @@ def _study(asked: Arguments) -> int:
     _show(rows, compared, lost)
     if not asked.quick:
         figures.write(STUDY, {"rows": rows, "comparisons": compared, "kinds": lost})
-        merging_picture.draw(rows, PICTURES / "results_merging.png")
+        merging_picture.draw(rows, METHODS, PICTURES / "results_merging.png")
     return DONE
 
 

@@ -31,8 +31,11 @@ class Drawn(Protocol):
     def action_error(self) -> ActionError | None: ...
 
 
-def draw(rows: Sequence[Drawn], path: Path) -> None:
-    """Write the picture: success with its 95 % interval over action error, a panel for each adapter and task."""
+def draw(rows: Sequence[Drawn], titles: Mapping[str, str], path: Path) -> None:
+    """Write the picture: success with its 95 % interval over action error, a panel for each adapter and task.
+
+    titles: of the methods, as people know them.
+    """
     methods, tasks = (list(dict.fromkeys(values)) for values in ([r.method for r in rows], [r.task for r in rows]))
     merges = list(dict.fromkeys(row.merge for row in rows))
     colours = {merge: colormaps["tab20"](n % 20) for n, merge in enumerate(merges)}
@@ -41,9 +44,11 @@ def draw(rows: Sequence[Drawn], path: Path) -> None:
     for method, across in zip(methods, panels, strict=True):
         for task, axes in zip(tasks, across, strict=True):
             _panel(axes, [row for row in rows if (row.method, row.task) == (method, task)], colours)
-            axes.set_title(f"{method}, {task}", loc="left", fontsize=10)
-    figure.supxlabel("RMS action error of the worst number, as a share of its scale", fontsize=10)
-    figure.supylabel("success", fontsize=10)
+            axes.set_title(f"{titles[method]}, {task}", loc="left", fontsize=10)
+    for axes in panels[-1]:
+        axes.set_xlabel("RMS action error of the worst number, as a share of its scale")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("success")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -159,5 +159,5 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
         for task in ("lift", "reach")
         for merge, error in ((EXACT, None), (WHOLE, 0.1))
     ]
-    draw(rows, tmp_path / "pictures" / "merging.png")
+    draw(rows, {row.method: "An adapter" for row in rows}, tmp_path / "pictures" / "merging.png")
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["merging.png"]

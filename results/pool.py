@@ -24,6 +24,7 @@ class PooledRow(Row):
 
 HARM = 0.05
 """Share of episodes that nobody would give away."""
+_ROUNDING = 1e-9  # 55 / 60 − 52 / 60 is a little below 3 / 60
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,12 @@ class Judged:
     @property
     def harmed(self) -> bool:
         """It lost `HARM` or more, and the interval says that it lost something."""
-        return self.lost.difference >= HARM and self.lost.lower > 0
+        return not self.kept and self.lost.lower > 0
+
+    @property
+    def kept(self) -> bool:
+        """It lost less than `HARM`."""
+        return self.lost.difference < HARM - _ROUNDING
 
 
 def pool(studies: Mapping[str, Mapping[str, Any]]) -> list[Judged]:

@@ -158,8 +158,8 @@ def within(pooled: Sequence[Judged]) -> list[Within]:
 
 def _within(group: str, measure: str, budget: float, chosen: Sequence[Judged]) -> Within:
     passing = [one for one in chosen if getattr(one.error, measure) <= budget]
-    kept = [one for one in chosen if one.lost.difference < HARM]
-    kept_within = [one for one in passing if one.lost.difference < HARM]
+    kept = [one for one in chosen if one.kept]
+    kept_within = [one for one in passing if one.kept]
     worst = max(passing, key=lambda one: one.lost.difference, default=None)
     interval = wilson(len(kept_within), len(passing)) if passing else None
     return Within(

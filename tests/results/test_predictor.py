@@ -11,6 +11,7 @@ from results.pool import HARM, Judged, pool
 from results.predictor import BUDGETED, BUDGETS, associations, proposals, within
 from results.predictor_picture import draw
 from results.row import Row, Success
+from vla_evaluation.intervals import paired_difference
 from vla_runtime.errors import BadInput
 
 OF = 100
@@ -60,6 +61,13 @@ def test_few_failures_are_no_harm_as_long_as_they_may_be_chance() -> None:
     by_name = {one.bundle: one for one in pooled("depth", ("a", 0.1, 3), ("b", 0.1, 9))}
     assert not by_name["a"].harmed
     assert by_name["b"].harmed
+
+
+def test_five_points_are_five_points_whatever_the_rates_they_are_between() -> None:
+    assert 55 / 60 - 52 / 60 < 0.05
+    lost = paired_difference(52, 3, 0, 5)
+    error = ActionError(mean_joint_rad=0.1, worst_share_of_scale=0.1, relative=0.1, expert_rad=0.1)
+    assert not Judged("merging", "a", "lift", "nominal", False, error, lost).kept
 
 
 def test_errors_that_order_the_losses_are_found_to() -> None:

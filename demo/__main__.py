@@ -19,7 +19,7 @@ from vla_runtime.profiling.machine import this_machine
 
 WEIGHTS = Path("reference") / "weights" / "policy"
 OUT = Path("out") / "demo"
-EXPORT = ("vla-export", "--merge", "--prune", "cka:0.5", "--trt", "fp16")
+EXPORT = ("vla-export", "--merge", "--prune", "gate-kv:0.25", "--trt", "fp16")
 SCENARIO = Scenario(task="lift", colour="red", seed=0, seconds=20.0)
 EPISODES = 20
 

@@ -58,8 +58,12 @@ def test_the_bounds_of_a_range_become_minus_one_and_one(guard: float) -> None:
     np.testing.assert_allclose(normalise(high, found), 1 - 2 * guard / (high - low + guard), atol=1e-6)
 
 
+# Narrower than the guard of a width of zero, a range beside 1e3 is lost in float64's own rounding.
+WIDTHS = st.just(0.0) | st.floats(1e-8, 1e3)
+
+
 @given(
-    st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(0, 1e3)), min_size=1, max_size=7),
+    st.lists(st.tuples(st.floats(-1e3, 1e3), WIDTHS), min_size=1, max_size=7),
     st.sampled_from([0, 1e-8, 1e-6]),
     st.floats(-1, 1),
 )

@@ -30,7 +30,7 @@ print(int(locked.split()[1]) > 0)
 FIFO = """
 import os, threading
 from pathlib import Path
-from vla_runtime_ros.realtime import ask_for_fifo, ask_for_fifo_everywhere
+from vla_runtime_ros.realtime import ask_for_fifo, ask_for_fifo_everywhere, leave_fifo_everywhere
 
 def kinds():
     tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
@@ -44,6 +44,8 @@ newer = threading.Thread(target=ending.wait)
 newer.start()
 print(sorted(kinds()))
 print(ask_for_fifo(4) or "granted")
+print(sorted(kinds()))
+leave_fifo_everywhere()
 print(sorted(kinds()))
 ending.set()
 """
@@ -74,7 +76,8 @@ def test_nobody_wakes_early(duration: float) -> None:
 
 
 def test_every_thread_and_its_heirs_are_on_time_or_none_and_the_remedy_said() -> None:
-    everywhere, all_threads, one, threads = in_a_process(FIFO)
+    everywhere, all_threads, one, threads, afterwards = in_a_process(FIFO)
+    assert afterwards == "[(0, 0)]"
     if everywhere != "granted":
         assert "rtprio 3" in everywhere
         assert all_threads == threads == "[(0, 0)]"

@@ -30,7 +30,13 @@ from vla_runtime_ros.lifecycle import ManagedNode
 from vla_runtime_ros.pace import Pace
 from vla_runtime_ros.publishers import Publishers
 from vla_runtime_ros.rate import Rate
-from vla_runtime_ros.realtime import ask_for_fifo, ask_for_fifo_everywhere, lock_memory, sleep_on_time
+from vla_runtime_ros.realtime import (
+    ask_for_fifo,
+    ask_for_fifo_everywhere,
+    leave_fifo_everywhere,
+    lock_memory,
+    sleep_on_time,
+)
 from vla_runtime_ros.worker import Worker
 
 _ANSWER_WITHIN = 1.0  # [s]; many control periods
@@ -75,6 +81,7 @@ class ArmNode(ManagedNode):
         self._warn(lock_memory() if self.value("lock_memory") else None)
         if self.value("realtime_priority"):
             ask_for_fifo_everywhere(max(1, self.value("realtime_priority") - 1))  # refused, the control thread warns
+            self.resources.callback(leave_fifo_everywhere)
         worker = Worker("control", self._control, lambda error: self.halt(f"the control thread failed: {error!r}"))
         self.resources.callback(worker.stop, _END_WITHIN)
         self._loop.connected.result()

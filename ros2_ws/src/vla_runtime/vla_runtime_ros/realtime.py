@@ -41,14 +41,27 @@ def ask_for_fifo_everywhere(priority: int) -> str | None:
 
     Any of them may hold the interpreter's lock when the control thread wakes, and must not wait for a processor then.
     """
-    return _ask_for_fifo([int(task.name) for task in Path("/proc/self/task").iterdir()], priority)
+    return _ask_for_fifo(_own_threads(), priority)
+
+
+def leave_fifo_everywhere() -> None:
+    """Give every thread of this process ordinary scheduling again."""
+    _schedule(_own_threads(), os.SCHED_OTHER, 0)
+
+
+def _own_threads() -> list[int]:
+    return [int(task.name) for task in Path("/proc/self/task").iterdir()]
+
+
+def _schedule(threads: Iterable[int], policy: int, priority: int) -> None:
+    for thread in threads:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setscheduler(thread, policy, os.sched_param(priority))
 
 
 def _ask_for_fifo(threads: Iterable[int], priority: int) -> str | None:
     try:
-        for thread in threads:
-            with suppress(ProcessLookupError):  # it has ended meanwhile
-                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
+        _schedule(threads, os.SCHED_FIFO, priority)
     except PermissionError:
         return (
             "no permission for real-time scheduling, so the control period may vary under load: "
